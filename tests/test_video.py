@@ -32,13 +32,22 @@ def test_round_trip(tmp_path: Path, width: int, height: int, frames: int) -> Non
 
 
 def test_colours_stay(tmp_path: Path) -> None:
-    """Solid colours come back within a few levels; without the BT.709 conversion they are up to 30 off."""
     colours = np.array(
         [[255, 0, 0], [0, 255, 0], [0, 0, 255], [200, 120, 40], [30, 90, 160], [128, 128, 128]], np.uint8
     )
     frames = np.broadcast_to(colours[:, None, None], (len(colours), 64, 96, 3))
     back = read_video(write_video(tmp_path / "out.mp4", Video(frames, 16.0)))
     assert np.abs(back.frames.astype(int) - frames).max() <= 4
+
+
+def test_samples_are_bt709(tmp_path: Path) -> None:
+    """The luma in the file is BT.709's (red 63, green 173, blue 32), not BT.601's (81, 145, 41): tags alone can lie."""
+    frames = np.broadcast_to(255 * np.eye(3, dtype=np.uint8)[:, None, None], (3, 64, 64, 3))
+    path = write_video(tmp_path / "out.mp4", Video(frames, 16.0))
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-f", "rawvideo", "-"]
+    planes = np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.uint8).reshape(3, -1)
+    luma = planes[:, : 64 * 64].mean(axis=1)  # yuv420p: the luma plane is first
+    assert luma == pytest.approx([63, 173, 32], abs=2)
 
 
 def test_stream_is_tagged(tmp_path: Path) -> None:
