@@ -1,0 +1,41 @@
+"""Clips and their captions in bulk: what the VAE and the transformer are trained on."""
+
+import numpy as np
+import torch
+
+from training.render import Renderer
+from training.scenes import ASPECTS, SUBJECT_COLOURS, Scene, View, caption, sample_scene, sample_view
+
+FRAMES = 17
+CLOSE_SHARE = 0.38  # crops of larger scenes: they teach what things look like up close
+
+
+def sample_clips(rng: np.random.Generator, count: int, aspect: str, captions: int = 1):
+    """`count` scenes, a view of each, and `captions` random captions of each view."""
+    scenes, views, texts = [], [], []
+    for i in range(count):
+        # one kind of subject in a row: the renderer draws only the kinds that a batch holds
+        scene = sample_scene(rng, aspect, list(SUBJECT_COLOURS)[(i // 32) % len(SUBJECT_COLOURS)])
+        view = sample_view(scene, rng) if rng.random() < CLOSE_SHARE else View()
+        scenes.append(scene)
+        views.append(view)
+        texts.append([caption(scene, view, rng) for _ in range(captions)])
+    return scenes, views, texts
+
+
+def render_bank(
+    renderer: Renderer, scenes: list[Scene], views: list[View], aspect: str, batch: int = 32, scale: int = 1
+) -> torch.Tensor:
+    """All clips as uint8 (N, T, H, W, 3) on the renderer's device; `scale` enlarges the native picture."""
+    width, height = ASPECTS[aspect]
+    size = (height * scale, width * scale)
+    bank = torch.empty(len(scenes), FRAMES, *size, 3, dtype=torch.uint8, device=renderer.device)
+    for i in range(0, len(scenes), batch):
+        video = renderer(scenes[i : i + batch], views[i : i + batch], size, FRAMES)
+        bank[i : i + batch] = (video * 255).round().to(torch.uint8)
+    return bank
+
+
+def to_model(clips: torch.Tensor) -> torch.Tensor:
+    """uint8 (B, T, H, W, 3) to the VAE's float (B, 3, T, H, W) in -1..1."""
+    return clips.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
