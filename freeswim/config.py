@@ -1,0 +1,128 @@
+"""FreeSwimConfig: every choice of the method, validated when it is made."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self, get_args
+
+WindowMode = Literal["inward", "clipped", "blocks"]
+Guide = Literal["full", "downsampled", "none"]
+Override = Literal["output", "context", "both"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreeSwimConfig:
+    """How FreeSwim (arXiv 2511.14712) runs on a transformer. Lengths are in tokens of the transformer's grid (T, H, W).
+
+    Raises:
+        ValueError: A value is out of range; the message names it and says what is allowed.
+    """
+
+    window: tuple[int, int]
+    """(h, w) of the window that a query sees: the spatial grid the model was trained on, e.g. (30, 52) for 832x480."""
+
+    query_tile: tuple[int, int] = (1, 1)
+    """(h, w) of a tile of queries that share one window. (1, 1) is the paper's window per query; a tile is never larger
+    than the window, and up to a third of it each way leaves no seam."""
+
+    shift_tiles: bool = False
+    """Shift the tile grid by half a tile in every second block, so that no seam stays in one place."""
+
+    window_mode: WindowMode = "inward"
+    """Where windows lie: "inward" moves a window at the border inside (the method), "clipped" cuts it off there and
+    "blocks" cuts the grid into fixed blocks (the two naive baselines)."""
+
+    guide: Guide = "downsampled"
+    """The forward pass that guides the window pass: "full" self-attention at the target size (the paper), "downsampled"
+    latents at the trained size, or "none"."""
+
+    override: Override = "both"
+    """What the guide hands over: its cross-attention "output" replaces the window pass's own (the paper), its
+    self-attention keys and values are further "context" for every window query, or "both"."""
+
+    refresh_interval: int = 2
+    """The guide runs at steps 0, P, 2P, ... and is reused between. 1 or more; the authors' default is 2."""
+
+    refresh_until: float = 1.0
+    """The guide runs in this first part of the steps only and is frozen afterwards. In (0, 1]."""
+
+    guide_unconditional: bool = False
+    """Guide the unconditional pass too. Off, that pass is windows alone, as in the authors' cached mode."""
+
+    logit_scale: float | None = None
+    """Factor on self-attention logits at the target size; 1 is off. None: sqrt(log(2hw) / log(hw)) of the window, the
+    authors' entropy correction (1.0461 at 30x52)."""
+
+    guide_grid: tuple[int, int] | None = None
+    """(h, w) of the downsampled guide. None: the target's aspect ratio at about as many tokens as the window has."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "window", _pair("window", self.window))
+        object.__setattr__(self, "query_tile", _pair("query_tile", self.query_tile))
+        if self.guide_grid is not None:
+            object.__setattr__(self, "guide_grid", _pair("guide_grid", self.guide_grid))
+        if any(tile > window for tile, window in zip(self.query_tile, self.window, strict=True)):
+            raise ValueError(
+                f"query_tile={self.query_tile} is larger than window={self.window}: its border queries would not see "
+                "themselves. Use a tile of at most the window, better a third of it each way."
+            )
+        for name, choices in (("window_mode", WindowMode), ("guide", Guide), ("override", Override)):
+            value = getattr(self, name)
+            if value not in get_args(choices):
+                raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, get_args(choices)))}.")
+        for name in ("shift_tiles", "guide_unconditional"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be True or False.")
+        if not _is_int(self.refresh_interval) or self.refresh_interval < 1:
+            raise ValueError(f"refresh_interval={self.refresh_interval!r} must be a whole number of steps, 1 or more.")
+        if not _is_number(self.refresh_until) or not 0 < self.refresh_until <= 1:
+            raise ValueError(
+                f"refresh_until={self.refresh_until!r} must be a part of the steps, above 0 and at most 1."
+            )
+        if self.logit_scale is not None and (
+            not _is_number(self.logit_scale) or not math.isfinite(self.logit_scale) or self.logit_scale <= 0
+        ):
+            raise ValueError(
+                f"logit_scale={self.logit_scale!r} must be a finite number above 0, 1 to switch it off, or None for "
+                "the authors' value."
+            )
+
+    @classmethod
+    def naive(cls, window: tuple[int, int], mode: WindowMode = "clipped") -> Self:
+        """The naive baseline: windows of `mode` per query (or per block), no guide, plain logits."""
+        return cls(window=window, window_mode=mode, guide="none", logit_scale=1.0)
+
+    @property
+    def effective_logit_scale(self) -> float:
+        """The factor in use: `logit_scale`, or the authors' value for the window."""
+        if self.logit_scale is not None:
+            return self.logit_scale
+        tokens = math.prod(self.window)
+        # One token has entropy 0, and nothing to correct.
+        return math.sqrt(math.log(2 * tokens) / math.log(tokens)) if tokens > 1 else 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-safe values; `from_dict` reads them back."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The config of a `to_dict` result, also after a trip through JSON."""
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ValueError(f"Unknown FreeSwimConfig fields: {', '.join(unknown)}.")
+        return cls(**values)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _pair(name: str, value: Any) -> tuple[int, int]:
+    if not isinstance(value, tuple | list) or len(value) != 2 or not all(_is_int(v) and v >= 1 for v in value):
+        raise ValueError(f"{name}={value!r} must be a pair (height, width) of whole numbers of tokens, each 1 or more.")
+    return value[0], value[1]
