@@ -69,7 +69,7 @@ def _plan_calls(
     rows: tuple[Segment, ...], columns: tuple[Segment, ...], frames: int, cost: Cost
 ) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
     candidates = [(y, x) for y in _partitions(rows, cost.masked) for x in _partitions(columns, cost.masked)]
-    return min(candidates, key=lambda pair: _estimate(*pair, frames, cost))
+    return min(candidates, key=lambda runs: _estimate(runs[0], runs[1], frames, cost))
 
 
 def _partitions(segments: tuple[Segment, ...], masked: float) -> list[tuple[Run, ...]]:

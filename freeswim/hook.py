@@ -1,0 +1,237 @@
+"""apply_freeswim and remove_freeswim: FreeSwim as a diffusers hook on a stock WanTransformer3DModel.
+
+One call of the hooked transformer is one denoising step of one branch (conditional or unconditional). The hook learns
+branch and step from diffusers' cache context, runs the guide pass when it is due, and then the window pass:
+
+    guide due?   transformer(latents, or latents brought down)   processors record
+    always       transformer(latents)                            processors attend in windows and replay the record
+"""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+from diffusers.hooks.hooks import CacheContext, HookRegistry, ModelHook, StateManager
+from diffusers.models.transformers.transformer_wan import WanAttnProcessor
+from diffusers.utils.torch_utils import unwrap_module
+
+from freeswim.config import FreeSwimConfig
+from freeswim.downsample import downsample_latents
+from freeswim.processors import FreeSwimCrossAttnProcessor, FreeSwimSelfAttnProcessor
+from freeswim.rotary import rotary_embedding, scaled_positions
+from freeswim.state import BranchState, Conductor, ForwardPass, Grid, GuideRecord
+from freeswim.windows import guide_grid
+
+_HOOK_NAME = "freeswim"
+_UNCONDITIONAL_PREFIXES = ("uncond", "neg")
+
+
+def apply_freeswim(transformer: WanTransformer3DModel, config: FreeSwimConfig) -> None:
+    """Make `transformer` run FreeSwim, in place, until `remove_freeswim`.
+
+    Every call must then run inside `transformer.cache_context(name, step_index=, sigma=, num_inference_steps=)`, as
+    stock WanPipeline does it. Contexts whose name starts with "uncond" or "neg" are the unconditional branch. Step 0 starts a
+    branch afresh, without `step_index` calls are counted. What was recorded is freed by
+    `transformer._reset_stateful_cache()`, which diffusers pipelines call when they are done. A grid that fits in the
+    window is computed by the stock model.
+
+    Attention backends, LoRA, fused projections, quantisation and offload work as before, set before or after. Group
+    offload with `use_stream=True` needs `offload_type="block_level"`: prefetching leaf by leaf expects that each leaf
+    runs, and cross-attention that is overridden does not run.
+
+    Raises:
+        ValueError: Not a WanTransformer3DModel with stock attention processors, or FreeSwim is applied already.
+    """
+    module = unwrap_module(transformer)
+    if not isinstance(module, WanTransformer3DModel):
+        raise ValueError(f"transformer must be a diffusers WanTransformer3DModel, not {type(module).__name__}.")
+    if not isinstance(config, FreeSwimConfig):
+        raise ValueError(f"config must be a FreeSwimConfig, not {type(config).__name__}.")
+    registry = HookRegistry.check_if_exists_or_initialize(module)
+    if registry.get_hook(_HOOK_NAME) is not None:
+        raise ValueError("FreeSwim is already applied to this transformer: call remove_freeswim(transformer) first.")
+    _check_stock_processors(module)
+    with _without_accelerate_hook(module):
+        registry.register_hook(FreeSwimHook(config), _HOOK_NAME)
+    registry.invalidate_child_registries_cache()
+
+
+def remove_freeswim(transformer: WanTransformer3DModel) -> None:
+    """Put the stock transformer back, with the very processors it had. Does nothing where FreeSwim is not applied."""
+    module = unwrap_module(transformer)
+    registry = HookRegistry.check_if_exists_or_initialize(module)
+    with _without_accelerate_hook(module):
+        registry.remove_hook(_HOOK_NAME, recurse=False)
+    registry.invalidate_child_registries_cache()
+
+
+class FreeSwimHook(ModelHook):  # type: ignore[misc]  # diffusers is untyped
+    """Splits each forward into a guide pass, when it is due, and a window pass. Owns all state."""
+
+    _is_stateful = True
+
+    def __init__(self, config: FreeSwimConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.conductor = Conductor(config)
+        self.state_manager = StateManager(BranchState)
+
+    def initialize_hook(self, module: WanTransformer3DModel) -> WanTransformer3DModel:
+        for index, block in enumerate(module.blocks):
+            block.attn1.set_processor(FreeSwimSelfAttnProcessor(block.attn1.processor, index, self.conductor))
+            block.attn2.set_processor(FreeSwimCrossAttnProcessor(block.attn2.processor, index, self.conductor))
+        return module
+
+    def deinitalize_hook(self, module: WanTransformer3DModel) -> WanTransformer3DModel:  # diffusers spells it so
+        for block in module.blocks:
+            for attn in (block.attn1, block.attn2):
+                attn.set_processor(attn.processor.original)
+        return module
+
+    def reset_state(self, module: WanTransformer3DModel) -> WanTransformer3DModel:
+        self.state_manager.reset()
+        return module
+
+    def new_forward(self, module: WanTransformer3DModel, *args: Any, **kwargs: Any) -> Any:
+        context = self._context()
+        names = list(inspect.signature(type(module).forward).parameters)[1:]
+        inputs = dict(zip(names, args, strict=False)) | kwargs
+        latents = inputs["hidden_states"]
+        grid = _token_grid(module, latents)
+        forward = self.fn_ref.original_forward
+        if grid[1] <= self.config.window[0] and grid[2] <= self.config.window[1]:
+            return forward(**inputs)
+
+        _check_supported(module)
+        record = None
+        if self._is_guided(context.name):
+            branch: BranchState = self.state_manager.get_state()
+            branch.enter_step(context.step_index, latents.shape)
+            if branch.guide_is_due(self.config, self._steps(context)):
+                branch.record = None  # frees the old one before the guide needs memory
+                branch.record = self._run_guide(module, inputs, grid, context)
+            record = branch.record
+        with self.conductor.running(ForwardPass("window", grid, record, self.config.effective_logit_scale)):
+            return forward(**inputs)
+
+    def _context(self) -> CacheContext:
+        try:
+            return self.state_manager.context
+        except ValueError:
+            raise ValueError(
+                "FreeSwim must know which branch and step this call is. Wrap it: "
+                'with transformer.cache_context("cond", step_index=i, sigma=s, num_inference_steps=n): ... '
+                '("uncond" for the unconditional call). Or call remove_freeswim(transformer) for the stock model.'
+            ) from None
+
+    def _is_guided(self, branch_name: str) -> bool:
+        if self.config.guide == "none":
+            return False
+        return self.config.guide_unconditional or not branch_name.startswith(_UNCONDITIONAL_PREFIXES)
+
+    def _steps(self, context: CacheContext) -> int | None:
+        if self.config.refresh_until < 1 and context.num_inference_steps is None:
+            raise ValueError(
+                f"refresh_until={self.config.refresh_until} is a part of the steps: tell their number, "
+                "transformer.cache_context(..., num_inference_steps=n)."
+            )
+        return context.num_inference_steps
+
+    def _run_guide(
+        self, module: WanTransformer3DModel, inputs: dict[str, Any], grid: Grid, context: CacheContext
+    ) -> GuideRecord:
+        """Run the guide pass on the latents in `inputs` and return what it recorded."""
+        logit_scale = self.config.effective_logit_scale
+        frames, height, width = grid
+        guide = grid
+        if self.config.guide == "downsampled":
+            size = self.config.guide_grid or guide_grid((height, width), self.config.window)
+            guide = (frames, min(size[0], height), min(size[1], width))
+            inputs = inputs | _downsampled_inputs(module, inputs, guide, context)
+            logit_scale = 1.0  # the model is at its trained size
+        key_rotary = None
+        if self.config.override != "output":
+            positions = [scaled_positions(size, target) for size, target in zip(guide, grid, strict=True)]
+            key_rotary = rotary_embedding(module.rope, positions, inputs["hidden_states"].device)
+        record = GuideRecord(guide, keeps_output=self.config.override != "context", key_rotary=key_rotary)
+        with self.conductor.running(ForwardPass("guide", guide, record, logit_scale)):
+            self.fn_ref.original_forward(**inputs)
+        return record
+
+
+def _token_grid(module: WanTransformer3DModel, latents_BCTHW: torch.Tensor) -> Grid:
+    frames, height, width = (
+        size // patch for size, patch in zip(latents_BCTHW.shape[2:], module.config.patch_size, strict=True)
+    )
+    return frames, height, width
+
+
+def _downsampled_inputs(
+    module: WanTransformer3DModel, inputs: dict[str, Any], guide: Grid, context: CacheContext
+) -> dict[str, torch.Tensor]:
+    """Latents and timestep of the downsampled guide, from those of the call."""
+    if context.sigma is None:
+        raise ValueError(
+            'guide="downsampled" needs the noise level: tell it, transformer.cache_context(..., sigma=s), 0 <= s <= 1.'
+        )
+    _, patch_height, patch_width = module.config.patch_size
+    latents, shrink = downsample_latents(
+        inputs["hidden_states"],
+        (guide[1] * patch_height, guide[2] * patch_width),
+        sigma=float(context.sigma),
+        noisy_channels=module.config.out_channels,
+    )
+    timestep = inputs["timestep"]
+    if timestep.ndim == 2:  # one per token (Wan2.2 5B)
+        if not bool((timestep == timestep[:, :1]).all()):
+            raise ValueError(
+                'guide="downsampled" needs one timestep for all tokens; this call has several (some frames are given). '
+                'Use guide="full".'
+            )
+        timestep = timestep[:, :1].expand(-1, guide[0] * guide[1] * guide[2])
+    # The scheduler's timestep is proportional to sigma, whatever the factor.
+    return {"hidden_states": latents, "timestep": timestep.to(torch.float32) * shrink}
+
+
+def _check_stock_processors(module: WanTransformer3DModel) -> None:
+    for name, processor in module.attn_processors.items():
+        if type(processor) is not WanAttnProcessor:
+            raise ValueError(
+                f"FreeSwim replaces stock attention: {name} is {type(processor).__name__}, not WanAttnProcessor."
+            )
+
+
+def _check_supported(module: WanTransformer3DModel) -> None:
+    """What cannot be known when FreeSwim is applied, since it may be switched on later."""
+    if module.blocks[0].attn1.processor._parallel_config is not None:
+        raise ValueError(
+            "FreeSwim's windows need the whole token grid on each device, and context parallelism splits it. "
+            "Load the transformer without enable_parallelism(), or remove_freeswim(transformer)."
+        )
+    if module.is_cache_enabled:
+        raise ValueError(
+            "FreeSwim does not combine with diffusers' own caching, which would mix guide and window passes: "
+            "call transformer.disable_cache()."
+        )
+
+
+@contextmanager
+def _without_accelerate_hook(module: torch.nn.Module) -> Iterator[None]:
+    """Take accelerate's offload hook off meanwhile, so that it stays the outermost wrapper of `module.forward`.
+
+    Pipelines take that hook off and on after every run, which restores the forward from before it: ours must be inside.
+    """
+    hook = getattr(module, "_hf_hook", None)
+    if hook is None:
+        yield
+        return
+    from accelerate.hooks import add_hook_to_module, remove_hook_from_module
+
+    remove_hook_from_module(module)
+    try:
+        yield
+    finally:
+        add_hook_to_module(module, hook)
