@@ -1,8 +1,8 @@
 """Noisy latents at a smaller size: what the downsampled guide sees.
 
-Flow matching mixes x = (1 - s) x0 + s n, n ~ N(0, 1). Averaging r x r latents leaves
-(1 - s) mean(x0) + (s / r) n': less noise than the model expects at level s. With d = (1 - s) + s / r, mean(x) / d is again such a mixture, at the level
-s' = (s / r) / d. For integer r this is exact.
+Flow matching mixes x = (1 - s) x0 + s n with n ~ N(0, 1). Averaging r x r latents leaves (1 - s) mean(x0) + (s / r) n',
+which has less noise than the model expects at level s. With d = (1 - s) + s / r, mean(x) / d is such a mixture again,
+at the level s' = (s / r) / d. For integer r this is exact.
 """
 
 import torch

@@ -33,8 +33,8 @@ def apply_freeswim(transformer: WanTransformer3DModel, config: FreeSwimConfig) -
     """Make `transformer` run FreeSwim, in place, until `remove_freeswim`.
 
     Every call must then run inside `transformer.cache_context(name, step_index=, sigma=, num_inference_steps=)`, as
-    stock WanPipeline does it. Contexts whose name starts with "uncond" or "neg" are the unconditional branch. Step 0 starts a
-    branch afresh, without `step_index` calls are counted. What was recorded is freed by
+    stock WanPipeline does it. Contexts whose name starts with "uncond" or "neg" are the unconditional branch. Step 0
+    starts a branch afresh; without `step_index` calls are counted. What was recorded is freed by
     `transformer._reset_stateful_cache()`, which diffusers pipelines call when they are done. A grid that fits in the
     window is computed by the stock model.
 

@@ -54,53 +54,40 @@ class FreeSwimSelfAttnProcessor(_DelegatingProcessor):
     ) -> torch.Tensor:
         """`hidden_states` (B, T*H*W, C) to the same shape; layout and meaning as in WanAttnProcessor."""
         current = self.conductor.current
-        record = current.record if current.record is not None and current.record.key_rotary is not None else None
-        is_guide = current.phase == "guide"
-        if current.phase == "stock" or (is_guide and record is None and current.logit_scale == 1):
+        record = current.record
+        if current.phase == "guide" and current.logit_scale == 1 and (record is None or record.key_rotary is None):
+            return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
+        if current.phase == "stock":
             return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
 
         query, key, value = _get_qkv_projections(attn, hidden_states, None)
         query, key, value = (x.unflatten(2, (attn.heads, -1)) for x in (attn.norm_q(query), attn.norm_k(key), value))
-        if is_guide and record is not None:
-            record.keys[self.block] = apply_rotary(key, record.key_rotary)
-            # Of fused projections the value is a view, which would keep query and key alive.
-            record.values[self.block] = value.contiguous()
+        if current.phase == "guide" and record is not None:
+            record.keep_context(self.block, key, value)
         if rotary_emb is not None:
             query, key = apply_rotary(query, rotary_emb), apply_rotary(key, rotary_emb)
         scale = None if current.logit_scale == 1 else current.logit_scale * query.shape[-1] ** -0.5
-        out = self._attend(query, key, value, scale)
+        out = window_attention(
+            query, key, value, grid=current.grid, scale=scale, backend=self._attention_backend, **self._windows()
+        )
         return attn.to_out[1](attn.to_out[0](out.flatten(2, 3).type_as(query)))
 
-    def _attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None) -> torch.Tensor:
-        """Attention over windows, or over everything in the guide pass. (B, T*H*W, heads, D)."""
+    def _windows(self) -> dict[str, Any]:
+        """What a query of this block sees in the running pass, as arguments of `window_attention`."""
         config, current = self.conductor.config, self.conductor.current
         if current.phase == "guide":
-            return window_attention(
-                query,
-                key,
-                value,
-                grid=current.grid,
-                window=current.grid[1:],
-                scale=scale,
-                backend=self._attention_backend,
-            )
-        tile = config.query_tile
+            return {"window": current.grid[1:]}
+        tile_height, tile_width = config.query_tile
         shifted = config.shift_tiles and self.block % 2 == 1
-        context = current.record if current.record is not None and current.record.key_rotary is not None else None
-        return window_attention(
-            query,
-            key,
-            value,
-            grid=current.grid,
-            window=config.window,
-            query_tile=tile,
-            window_mode=config.window_mode,
-            tile_shift=(tile[0] // 2, tile[1] // 2) if shifted else (0, 0),
-            context_k=None if context is None else context.keys[self.block],
-            context_v=None if context is None else context.values[self.block],
-            scale=scale,
-            backend=self._attention_backend,
-        )
+        record = current.record
+        return {
+            "window": config.window,
+            "query_tile": config.query_tile,
+            "window_mode": config.window_mode,
+            "tile_shift": (tile_height // 2, tile_width // 2) if shifted else (0, 0),
+            "context_k": record.keys.get(self.block) if record is not None else None,
+            "context_v": record.values.get(self.block) if record is not None else None,
+        }
 
 
 class FreeSwimCrossAttnProcessor(_DelegatingProcessor):

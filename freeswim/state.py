@@ -9,7 +9,7 @@ import torch
 from diffusers.hooks.hooks import BaseState
 
 from freeswim.config import FreeSwimConfig
-from freeswim.rotary import Rotary
+from freeswim.rotary import Rotary, apply_rotary
 
 Grid = tuple[int, int, int]
 """(T, H, W) in tokens."""
@@ -32,6 +32,13 @@ class GuideRecord:
     """Self-attention keys of each block, normalised and rotated by `key_rotary`, (B, T*h*w, heads, D)."""
     values: dict[int, torch.Tensor] = field(default_factory=dict)
     """Self-attention values of each block, (B, T*h*w, heads, D)."""
+
+    def keep_context(self, block: int, key_BLHD: torch.Tensor, value_BLHD: torch.Tensor) -> None:
+        """Keep a block's normalised, unrotated keys and its values, if the override needs them."""
+        if self.key_rotary is not None:
+            self.keys[block] = apply_rotary(key_BLHD, self.key_rotary)
+            # Of fused projections the values are a view, which would keep queries and keys alive.
+            self.values[block] = value_BLHD.contiguous()
 
 
 @dataclass(frozen=True)
