@@ -1,0 +1,1 @@
+"""The Gradio page: `build_page` draws it, `handlers` holds what its events do as plain functions."""

@@ -1,0 +1,81 @@
+"""Every word that the page shows, apart from the labels that models and errors bring along."""
+
+from html import escape
+
+TITLE = "FreeSwim"
+
+INTRO = (
+    "FreeSwim makes a text-to-video model draw several times larger than it was trained for, without training it "
+    "again. Beside it: the same prompt and the same noise, when small windows draw without a view of the whole scene."
+)
+
+NATIVE_TEXT = (
+    "What the model makes at the size it was trained for. Both large videos start from this one: count what is in it, "
+    "then count again above."
+)
+
+FREESWIM_LABEL = "FreeSwim"
+NAIVE_LABEL = "Naive sliding windows"
+NATIVE_LABEL = "Native video"
+
+# label and one-line explanation of each field, by its name in the form and in the API
+FIELDS: dict[str, tuple[str, str]] = {
+    "prompt": ("Prompt", ""),
+    "model": ("Model", ""),
+    "resolution": ("Resolution", "A preset, or type your own as WIDTHxHEIGHT."),
+    "seed": ("Seed", ""),
+    "randomize": ("New every run", ""),
+    "frames": ("Frames", "Length of the video. One more than a multiple of four."),
+    "steps": ("Steps", "Denoising steps of each stage. More take longer and look cleaner."),
+    "strength": ("Strength", "How much of the enlarged native video is drawn anew. 1 starts from pure noise."),
+    "guidance_scale": ("Guidance", "How closely the video follows the prompt."),
+    "flow_shift": ("Shift", "Higher spends more of the steps on layout, lower on fine detail."),
+    "negative_prompt": ("Negative prompt", "What the video should not look like."),
+    "guide": ("Guide", "What sees the whole scene: a small copy of it, the full-size one (slow), or nothing."),
+    "override": ("Override", "What the guide hands to the windows: its reading of the prompt, its view, or both."),
+    "refresh_interval": ("Refresh interval", "Compute the guide once in so many steps and reuse it between."),
+    "refresh_until": ("Refresh until", "Share of the steps after which the guide is frozen."),
+    "guide_unconditional": ("Guide the unprompted pass too", "Slower. Guidance compares it with the prompted pass."),
+    "window": ("Window", "Height x width in tokens that one query sees. Empty: what the model was trained on."),
+    "query_tile": ("Query tile", "Queries that share a window. 1x1 is exact; up to a third of the window is faster."),
+    "logit_scale": ("Logit scale", "Sharpens attention at large sizes. Empty: from the window's size. 1 is off."),
+    "naive_mode": ("Naive windows", "What to compare with: windows cut off at the border, or separate blocks."),
+}
+
+GUIDES = (("Small copy of the scene", "downsampled"), ("Full size, as published", "full"), ("None", "none"))
+OVERRIDES = (("Both", "both"), ("Its reading of the prompt, as published", "output"), ("Its view", "context"))
+NAIVE_MODES = (("Clipped at the border", "clipped"), ("Separate blocks", "blocks"))
+
+API_DESCRIPTION = (
+    "Makes one video with FreeSwim and, from the same native video, noise and seed, the same with naive sliding "
+    "windows. Returns four values in this order: the FreeSwim video, the naive video, the native video (mp4 files), "
+    "and the run's details (settings, sizes, seconds per stage). Every argument but the prompt has a default; None "
+    "means the model's own. While it runs it yields what exists so far, with the current stage and step under "
+    '"status" in the details; cancelling the job stops it within one step. Arguments: model (embedded, wan2.1-1.3b, '
+    "wan2.1-14b); resolution as WIDTHxHEIGHT; strength 0..1; flow_shift; frames 4k+1; guide (downsampled, full, none); "
+    "override (both, output, context); refresh_interval in steps; refresh_until 0..1; window and query_tile as "
+    "HEIGHTxWIDTH in tokens; logit_scale; naive_mode (clipped, blocks); compare=False leaves the naive video out."
+)
+
+
+def size_label(width: int, height: int) -> str:
+    """`512 × 288`."""
+    return f"{width} × {height}"
+
+
+def vocabulary_note(words: tuple[str, ...]) -> str:
+    """The line under the prompt when every word of it is known to the embedded model."""
+    listed = escape(" ".join(words))
+    return f"<details><summary>This small model knows {len(words)} words</summary><p>{listed}</p></details>"
+
+
+def unknown_words_note(unknown: list[str], words: tuple[str, ...]) -> str:
+    """The line under the prompt that names the words which the embedded model does not know."""
+    named = ", ".join(f"<b>{escape(word)}</b>" for word in unknown)
+    listed = escape(" ".join(words))
+    return (
+        f'<details class="unknown"><summary>Unknown to this model: {named}</summary><p>It knows: {listed}</p></details>'
+    )
+
+
+ANY_PROMPT_NOTE = "<p>A sentence or two: what is seen, how it moves, how the picture looks.</p>"
