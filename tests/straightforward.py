@@ -125,6 +125,16 @@ def forward(
     return x.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4), recorded
 
 
+@dataclass(frozen=True)
+class Position:
+    """Where in a run a call is."""
+
+    branch: str
+    step: int
+    steps: int
+    sigma: float
+
+
 class StraightforwardFreeSwim:
     """FreeSwim over the steps of one run, windows per query; the downsampled guide for whole ratios only."""
 
@@ -141,14 +151,12 @@ class StraightforwardFreeSwim:
         level = sigma / ratio / divisor
         return forward(self.model, mean / divisor, level * (timestep / sigma), text)[1]
 
-    def __call__(
-        self, latents: Tensor, timestep: Tensor, text: Tensor, *, branch: str, step: int, steps: int, sigma: float
-    ) -> Tensor:
-        config = self.config
+    def __call__(self, latents: Tensor, timestep: Tensor, text: Tensor, position: Position) -> Tensor:
+        config, branch, step = self.config, position.branch, position.step
         guided = config.guide != "none" and (branch == "cond" or config.guide_unconditional)
-        due = step % config.refresh_interval == 0 and (step == 0 or step / steps < config.refresh_until)
+        due = step % config.refresh_interval == 0 and (step == 0 or step / position.steps < config.refresh_until)
         if guided and due:
-            self.recorded[branch] = self.guide(latents, timestep, text, sigma)
+            self.recorded[branch] = self.guide(latents, timestep, text, position.sigma)
         grid = (latents.shape[2], latents.shape[3] // 2, latents.shape[4] // 2)
         return forward(
             self.model,

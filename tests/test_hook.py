@@ -8,7 +8,8 @@ import torch
 from diffusers import WanTransformer3DModel
 
 from freeswim import FreeSwimConfig, apply_freeswim, remove_freeswim
-from tests.straightforward import StraightforwardFreeSwim
+from freeswim.config import Guide, Override, WindowMode
+from tests.straightforward import Position, StraightforwardFreeSwim
 from tests.straightforward import forward as straightforward_forward
 from tests.wan import random_latents, random_text, tiny_transformer
 
@@ -22,8 +23,11 @@ Step = Callable[[WanTransformer3DModel, str, int], torch.Tensor]
 
 
 @pytest.fixture(scope="module")
-def model() -> WanTransformer3DModel:
-    return tiny_transformer()
+def model() -> Iterator[WanTransformer3DModel]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # tensors this small gain nothing from threads, and lose much on a busy machine
+    yield tiny_transformer()
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +67,8 @@ def run_straightforward(model: WanTransformer3DModel, config: FreeSwimConfig) ->
     for step, sigma in enumerate(SIGMAS):
         for branch in ("cond", "uncond"):
             latents, timestep, text = inputs(step, branch).values()
-            position = {"branch": branch, "step": step, "steps": len(SIGMAS), "sigma": sigma}
-            outputs.append(swim(latents, timestep, text, **position))
+            position = Position(branch=branch, step=step, steps=len(SIGMAS), sigma=sigma)
+            outputs.append(swim(latents, timestep, text, position))
     return outputs
 
 
@@ -89,7 +93,7 @@ def test_the_straightforward_pass_is_the_stock_model(model: WanTransformer3DMode
 @pytest.mark.parametrize("guide", ["full", "downsampled"])
 @pytest.mark.parametrize("override", ["output", "context", "both"])
 def test_guided_runs_equal_the_straightforward_implementation(
-    model: WanTransformer3DModel, override: str, guide: str, unconditional: bool, interval: int
+    model: WanTransformer3DModel, override: Override, guide: Guide, unconditional: bool, interval: int
 ) -> None:
     config = FreeSwimConfig(
         window=WINDOW, guide=guide, override=override, guide_unconditional=unconditional, refresh_interval=interval
@@ -98,7 +102,7 @@ def test_guided_runs_equal_the_straightforward_implementation(
 
 
 @pytest.mark.parametrize("mode", ["inward", "clipped", "blocks"])
-def test_windows_alone_equal_the_straightforward_implementation(model: WanTransformer3DModel, mode: str) -> None:
+def test_windows_alone_equal_the_straightforward_implementation(model: WanTransformer3DModel, mode: WindowMode) -> None:
     config = FreeSwimConfig.naive(WINDOW, mode)
     assert_all_close(run(model, config), run_straightforward(model, config))
 
@@ -164,7 +168,6 @@ def test_without_step_index_calls_are_counted(model: WanTransformer3DModel) -> N
     model._reset_stateful_cache()
     counted = [call(model, step, step_index=None) for step in range(4)]
     assert all(torch.equal(a, b) for a, b in zip(told, counted, strict=True))
-    assert not torch.equal(call(model, 0, step_index=None), told[0]) or config.refresh_interval == 2
 
 
 def test_a_run_that_starts_late_has_a_guide(model: WanTransformer3DModel) -> None:
@@ -212,7 +215,7 @@ def test_removal_is_exact(model: WanTransformer3DModel) -> None:
 
 def test_errors_say_what_to_do(model: WanTransformer3DModel) -> None:
     apply_freeswim(model, FreeSwimConfig(window=WINDOW))
-    with pytest.raises(ValueError, match="already applied.*remove_freeswim"):
+    with pytest.raises(ValueError, match=r"already applied.*remove_freeswim"):
         apply_freeswim(model, FreeSwimConfig(window=WINDOW))
     with pytest.raises(ValueError, match=r'with transformer.cache_context\("cond", step_index=i, sigma=s'):
         model(**inputs(0))
@@ -225,7 +228,7 @@ def test_errors_say_what_to_do(model: WanTransformer3DModel) -> None:
     with pytest.raises(ValueError, match="Linear"):
         apply_freeswim(torch.nn.Linear(1, 1), FreeSwimConfig(window=WINDOW))
     with pytest.raises(ValueError, match="config must be"):
-        apply_freeswim(model, {"window": WINDOW})
+        apply_freeswim(model, {"window": WINDOW})  # type: ignore[arg-type]
 
 
 def test_a_failed_call_leaves_the_model_usable(model: WanTransformer3DModel) -> None:

@@ -24,7 +24,7 @@ def randomise(module: torch.nn.Module, *, seed: int, scale: float = 0.05) -> Non
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter += scale * torch.randn(parameter.shape, generator=generator).to(parameter)
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator).to(parameter))
 
 
 def tiny_transformer(*, seed: int = 0, **overrides: Any) -> WanTransformer3DModel:
@@ -51,7 +51,9 @@ def tiny_transformer(*, seed: int = 0, **overrides: Any) -> WanTransformer3DMode
     return transformer.eval().requires_grad_(False)
 
 
-def random_latents(grid: tuple[int, int, int], *, seed: int = 0, batch: int = 1, channels: int = LATENT_CHANNELS):
+def random_latents(
+    grid: tuple[int, int, int], *, seed: int = 0, batch: int = 1, channels: int = LATENT_CHANNELS
+) -> torch.Tensor:
     """Gaussian latents (batch, channels, T, 2 * H, 2 * W) whose token grid is `grid` = (T, H, W)."""
     frames, height, width = grid
     generator = torch.Generator().manual_seed(seed)
