@@ -1,5 +1,6 @@
 """From a request to numbers: the sizes of both stages, the steps, the configs, and the stages with their work."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -32,11 +33,19 @@ class Plan:
     begin: int  # the first of the steps that stage 2 runs; 0 starts from pure noise, `steps` denoises nothing
     config: FreeSwimConfig  # of the FreeSwim pass
     naive: FreeSwimConfig  # of the pass it is compared with
+    own_video: bool  # stage 2 enlarges the caller's video, and there is no stage 1
 
     @property
     def refines(self) -> bool:
         """Whether there is a stage 2: a target that fits into the native size is native generation."""
-        return not fits(self.padded, self.native)
+        return self.own_video or not fits(self.padded, self.native)
+
+    @property
+    def passes(self) -> dict[str, FreeSwimConfig]:
+        """The videos that stage 2 makes, in order, and how."""
+        if not self.refines:
+            return {}
+        return {"freeswim": self.config} | ({"naive": self.naive} if self.request.compare else {})
 
     def grid(self, size: Size) -> tuple[int, int, int]:
         """The token grid (T, H, W) of this run's frames at `size`."""
@@ -44,14 +53,20 @@ class Plan:
         return token_grid(size, frames, token=model.token_pixels, frames_per_latent=model.frames_per_latent)
 
     def stages(self) -> list[Stage]:
-        """What a run does, in order."""
-        steps = self.request.steps
-        stages = [Stage(name="prompt", kind="prompt"), *self._denoise("native", self.native, steps)]
-        if self.refines and self.begin < steps:
-            if self.begin > 0:
-                stages.append(Stage(name="encode", kind="encode", tokens=self._tokens(self.padded)))
-            for name in ("freeswim", "naive") if self.request.compare else ("freeswim",):
-                stages += self._denoise(name, self.padded, steps - self.begin)
+        """What a run does after encoding its prompt, in order."""
+        return ([] if self.own_video else self.native_stages()) + self.refine_stages(*self.passes)
+
+    def native_stages(self) -> list[Stage]:
+        return self._denoise("native", self.native, self.request.steps)
+
+    def refine_stages(self, *names: str) -> list[Stage]:
+        """Stage 2 for each of `names`: they share one encoding. Nothing at all when the strength selects no step."""
+        steps = self.request.steps - self.begin
+        if steps == 0 or not names:
+            return []
+        stages = [Stage(name="encode", kind="encode", tokens=self._tokens(self.padded))] if self.begin > 0 else []
+        for name in names:
+            stages += self._denoise(name, self.padded, steps)
         return stages
 
     def _denoise(self, name: str, size: Size, steps: int) -> list[Stage]:
@@ -65,9 +80,14 @@ class Plan:
         return math.prod(self.grid(size))
 
 
-def make_plan(request: Request, model: BaseModel | None = None) -> Plan:
-    """The plan of a request on `model`, by default the one it names. ValueError: see Request.resolved()."""
+def make_plan(request: Request, model: BaseModel | None = None, *, own_frames: int | None = None) -> Plan:
+    """The plan of a request on `model`, by default the one it names. ValueError: see Request.resolved().
+
+    own_frames: the length of a video that the caller brings; there is no stage 1 then.
+    """
     model = model or find_model(request.model)
+    if own_frames is not None:
+        request = dataclasses.replace(request, num_frames=own_frames)
     resolved = request.resolved(model)
     target = Size(resolved.width, resolved.height)
     config = FreeSwimConfig(**{name: getattr(resolved, name) for name in CONFIG_FIELDS})
@@ -80,4 +100,5 @@ def make_plan(request: Request, model: BaseModel | None = None) -> Plan:
         begin=resolved.steps - refine_steps(resolved.steps, resolved.strength),
         config=config,
         naive=FreeSwimConfig.naive(config.window, mode=resolved.naive_mode),
+        own_video=own_frames is not None,
     )

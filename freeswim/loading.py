@@ -1,0 +1,83 @@
+"""Loads a base model as a stock diffusers WanPipeline: device, precision, offloading, and errors people can read."""
+
+from typing import Any, Literal, get_args
+
+import torch
+from diffusers import WanPipeline
+
+from freeswim.models import MODELS, BaseModel
+
+Offload = Literal["none", "model", "group"]
+
+
+def load_pipeline(
+    model: BaseModel,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    offload: Offload = "none",
+) -> WanPipeline:
+    """The model's pipeline on `device` (default: CUDA where there is one, else the CPU).
+
+    dtype: of transformer and text encoder; default bfloat16 on CUDA, float32 elsewhere. Layers that the models keep in
+        float32 stay so, and the VAE is always float32, as Wan's authors recommend (bfloat16 shows banding).
+    offload: "model" keeps one component at a time on the GPU, "group" one layer at a time (slower, least memory);
+        both are diffusers' own.
+
+    Raises:
+        ValueError: In one line, and before any download where that can be told: a device that isn't there, a model
+            that needs CUDA (unless device="cpu" is given), a checkpoint that is missing or broken.
+    """
+    model.check()
+    place = _device(model, device)
+    if offload not in get_args(Offload):
+        raise ValueError(f"offload={offload!r} is unknown: use {', '.join(get_args(Offload))}")
+    if offload != "none" and place.type == "cpu":
+        raise ValueError(f"offload={offload!r} needs an accelerator, but device={str(place)!r}: use offload 'none'")
+    dtype = dtype or (torch.bfloat16 if place.type == "cuda" else torch.float32)
+    pipe = _load(model, {"vae": torch.float32, "default": dtype})
+    pipe.set_progress_bar_config(disable=True)
+    if offload == "model":
+        pipe.enable_model_cpu_offload(device=place)
+    elif offload == "group":
+        pipe.enable_group_offload(
+            onload_device=place, offload_type="leaf_level", use_stream=place.type == "cuda", low_cpu_mem_usage=True
+        )
+    else:
+        pipe.to(place)
+    return pipe
+
+
+def _device(model: BaseModel, device: str | torch.device | None) -> torch.device:
+    if device is None:
+        if not torch.cuda.is_available() and model.needs == "cuda":
+            others = [other.name for other in MODELS.values() if other.needs == "cpu"]
+            raise ValueError(
+                f"model={model.name!r} needs a CUDA device and there is none here ({model.memory}): "
+                f"use model {' or '.join(map(repr, others))}, or give device 'cpu' to run it very slowly all the same"
+            )
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device={str(device)!r} is unknown: use 'cpu', 'cuda' or 'cuda:1'") from error
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device={str(device)!r} isn't there: this machine has {torch.cuda.device_count()} CUDA devices"
+        )
+    return place
+
+
+def _load(model: BaseModel, dtype: dict[str, torch.dtype]) -> Any:
+    try:
+        return WanPipeline.from_pretrained(model.source, dtype=dtype)
+    except torch.OutOfMemoryError:
+        raise
+    # diffusers, transformers, safetensors and the hub's client raise what they like for a bad or absent checkpoint.
+    except Exception as error:
+        where = "its folder" if model.folder is not None else "the Hugging Face hub or its local cache"
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"model={model.name!r} could not be loaded from {where} ({model.source}): {lines[0][:300]}; "
+            "get the checkpoint again, or check the connection and the free disk space"
+        ) from error

@@ -1,0 +1,108 @@
+"""Frames to latents and back: resizing, padding, normalising, cropping, and running out of memory."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from freeswim import codec
+from freeswim.sizes import Size
+from tests.wan import tiny_vae
+
+CPU = torch.device("cpu")
+
+
+def noise_frames(frames: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), np.uint8)
+
+
+def test_enlarge_keeps_what_is_flat_and_interpolates_the_rest() -> None:
+    frames = np.zeros((2, 4, 4, 3), np.uint8)
+    frames[:, :, 2:] = (200, 100, 50)
+    larger = codec.enlarge(frames, Size(8, 8))
+    assert larger.shape == (2, 8, 8, 3)
+    assert larger[:, :, :3].max() == 0
+    assert (larger[:, :, 5:] == (200, 100, 50)).all()
+    assert larger[0, 0, 3:5, 0].tolist() == [50, 150]
+
+
+def test_input_is_padded_with_its_border() -> None:
+    frames = noise_frames(1, 6, 10)
+    video = codec.enlarged_input(frames, Size(10, 6), Size(16, 16), device=CPU, dtype=torch.float32)
+    assert video.shape == (1, 3, 1, 16, 16)
+    exact = torch.from_numpy(frames[0]).permute(2, 0, 1) / 127.5 - 1
+    torch.testing.assert_close(video[0, :, 0, :6, :10], exact)
+    assert (video[0, :, 0, :6, 10:] == video[0, :, 0, :6, 9:10]).all()
+    assert (video[0, :, 0, 6:] == video[0, :, 0, 5:6]).all()
+
+
+def test_latents_are_normalised_with_the_vaes_own_statistics() -> None:
+    vae = tiny_vae()
+    video = torch.rand(1, 3, 5, 32, 48) * 2 - 1
+    latents = codec.encode(vae, video)
+    raw = vae.encode(video).latent_dist.mode()
+    for channel, (mean, deviation) in enumerate(zip(vae.config.latents_mean, vae.config.latents_std, strict=True)):
+        torch.testing.assert_close(latents[:, channel], (raw[:, channel] - mean) / deviation)
+    decoded = codec.decode(vae, latents, Size(42, 30))
+    exact = vae.decode(raw).sample[0, :, :, :30, :42].permute(1, 2, 3, 0)
+    assert decoded.shape == (5, 30, 42, 3)
+    assert np.abs(decoded - ((exact.numpy() + 1) * 127.5)).max() <= 0.51
+
+
+class Cramped:
+    """Stands for `vae.decode` on a GPU with room for tiles of `room` pixels a side."""
+
+    def __init__(self, vae: Any, room: int) -> None:
+        self.vae, self.room, self.tried = vae, room, list[int]()
+        self.original = vae.decode
+
+    def __call__(self, latents: torch.Tensor, **kwargs: Any) -> Any:
+        side = self.vae.tile_sample_min_width if self.vae.use_tiling else 8 * latents.shape[-1]
+        self.tried.append(side)
+        if side > self.room:
+            raise torch.OutOfMemoryError("no room")
+        return self.original(latents, **kwargs)
+
+
+def test_out_of_memory_is_met_with_smaller_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    vae = tiny_vae()
+    cramped = Cramped(vae, room=300)
+    monkeypatch.setattr(vae, "decode", cramped)
+    latents = torch.randn(1, 4, 1, 8, 144)
+    frames = codec.decode(vae, latents, Size(1152, 64))
+    assert cramped.tried == [1152, 576, 288]
+    assert frames.shape == (1, 64, 1152, 3)
+
+
+def test_out_of_memory_in_the_smallest_tiles_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    vae = tiny_vae()
+    cramped = Cramped(vae, room=0)
+    monkeypatch.setattr(vae, "decode", cramped)
+    with pytest.raises(torch.OutOfMemoryError):
+        codec.decode(vae, torch.randn(1, 4, 1, 36, 64), Size(512, 288))
+    assert cramped.tried[-1] == 256
+
+
+def test_tiles_only_above_native_on_an_accelerator() -> None:
+    vae, cuda = tiny_vae(), torch.device("cuda")
+    native = Size(832, 480)
+    codec.set_tiling(vae, Size(1920, 1088), native, cuda)
+    assert vae.use_tiling
+    assert (vae.tile_sample_min_width, vae.tile_sample_min_height) == native
+    codec.set_tiling(vae, native, native, cuda)
+    assert not vae.use_tiling
+    codec.set_tiling(vae, Size(1920, 1088), native, CPU)
+    assert not vae.use_tiling
+
+
+def test_tiled_decoding_is_close_to_whole_decoding() -> None:
+    """A tile lacks the picture beyond its overlap, no more: the difference is small, and not larger at the seams."""
+    vae = tiny_vae()
+    latents = torch.randn(1, 4, 1, 18, 72)
+    whole = codec.decode(vae, latents, Size(576, 144)).astype(int)
+    codec.set_tiling(vae, Size(576, 144), Size(256, 144), torch.device("cuda"))
+    assert vae.use_tiling
+    difference = np.abs(whole - codec.decode(vae, latents, Size(576, 144)))
+    columns = difference.mean(axis=(0, 1, 3))
+    assert columns.max() < 0.2 * whole.std()
