@@ -36,8 +36,10 @@ prepare_venv() {
     want=$(cat requirements.txt "$requirements" pyproject.toml | cksum; printf '%s' "$root")
     if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
         say "Installing $requirements (the first time this takes a few minutes)"
-        "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar off --quiet \
-            -r "$requirements" -e . || { say "pip could not install $requirements"; return 1; }
+        # One line per large file, so that minutes of downloading do not look like a hang.
+        "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar off -r "$requirements" -e . |
+            { grep --line-buffered -E '^ *(Downloading|Processing) .*[0-9.]+ MB|^Installing collected' | cut -c1-100 >&2 || true; } ||
+            { say "pip could not install $requirements"; return 1; }
         printf '%s' "$want" >"$stamp"
     fi
 }

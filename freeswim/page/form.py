@@ -24,6 +24,13 @@ _START_TOGETHER = """() => {
     for (const video of document.querySelectorAll("#pair video")) { video.currentTime = 0; video.play(); }
 }"""
 
+# Until the button is disabled by the run itself, a double click must not ask for two runs.
+_ONE_CLICK = """() => {
+    const button = document.querySelector("#generate");
+    button.style.pointerEvents = "none";
+    setTimeout(() => { button.style.pointerEvents = ""; }, 800);
+}"""
+
 _LABELS = {"freeswim": text.FREESWIM_LABEL, "naive": text.NAIVE_LABEL, "base": text.NATIVE_LABEL}
 
 
@@ -187,9 +194,9 @@ def _wire_run(run: handlers.Run, fields: Components, outputs: dict[str, gr.compo
             outputs["stop"]: gr.Button(interactive=False),
         }
 
-    go, prompt = outputs["go"], fields["prompt"]
-    running = gr.on(
-        [go.click, prompt.submit],
+    go = outputs["go"]
+    go.click(None, js=_ONE_CLICK, api_visibility="private")
+    running = go.click(
         run_form,
         inputs,
         list(outputs.values()),
@@ -197,7 +204,7 @@ def _wire_run(run: handlers.Run, fields: Components, outputs: dict[str, gr.compo
         show_progress="hidden",
         concurrency_id=_QUEUE,
         concurrency_limit=1,
-        trigger_mode="once",
+        trigger_mode="multiple",  # "once" would swallow a click soon after Stop
         api_visibility="private",
     )
     running.then(None, js=_START_TOGETHER, api_visibility="private")

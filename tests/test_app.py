@@ -1,0 +1,249 @@
+"""The running app on the embedded model, through gradio_client and in headless Chromium.
+
+Small and short runs (5 frames, few steps): what is tested is the page, not the pictures.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from freeswim.embedded import EXAMPLES
+from freeswim.video import read_settings, read_video
+
+ROOT = Path(__file__).resolve().parent.parent
+PROMPT = EXAMPLES[0]
+SMALL = {"resolution": "288x160", "frames": 5, "steps": 2}
+
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--autoplay-policy=no-user-gesture-required",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of `python app.py`, started as a visitor would."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("app")
+    env = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(folder / "videos")}
+    with (folder / "log").open("w") as log:
+        app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env, stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + 120
+        while "Running on" not in (folder / "log").read_text():
+            if app.poll() is not None or time.monotonic() > until:
+                pytest.fail(f"the app did not start:\n{(folder / 'log').read_text()}")
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        app.terminate()
+        app.wait(20)
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Client:
+    return Client(url, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = os.environ.get("FREESWIM_CHROMIUM") or shutil.which("chromium")
+    if not path:
+        if os.environ.get("FREESWIM_REQUIRE_BROWSER"):
+            pytest.fail("there is no Chromium: install it, or set FREESWIM_CHROMIUM to its path")
+        pytest.skip("there is no Chromium: install it, or set FREESWIM_CHROMIUM to its path")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """An open page, with the console's errors and the addresses it asked for."""
+
+    def __init__(self, browser: Browser, url: str, *, width: int = 1280) -> None:
+        self.page: Page = browser.new_page(viewport={"width": width, "height": 900})
+        self.errors: list[str] = []
+        self.hosts: set[str | None] = set()
+        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname))
+        self.page.goto(url)
+        expect(self.generate).to_be_enabled()
+
+    @property
+    def generate(self) -> Locator:
+        return self.page.get_by_role("button", name="Generate")
+
+    @property
+    def prompt(self) -> Locator:
+        return self.page.get_by_role("textbox", name="Prompt", exact=True)
+
+    @property
+    def status(self) -> Locator:
+        return self.page.locator("#status")
+
+    def set_small(self, *, steps: int) -> None:
+        """The form's resolution, frames and steps, as a person would fill them in."""
+        self.page.get_by_label("Resolution").fill(SMALL["resolution"])  # type: ignore[arg-type]
+        self.page.get_by_label("Resolution").press("Enter")
+        self.page.get_by_role("button", name="Advanced").click()
+        for label, value in (("Frames", SMALL["frames"]), ("Steps", steps)):
+            field = self.page.get_by_label(f"number input for {label}")
+            field.fill(str(value))
+            field.press("Tab")
+
+
+@pytest.fixture
+def visit(browser: Browser, url: str) -> Iterator[Visit]:
+    visit = Visit(browser, url)
+    yield visit
+    visit.page.close()
+
+
+def test_a_script_gets_three_videos_and_the_details(client: Client) -> None:
+    freeswim, naive, native, details = client.predict(prompt=PROMPT, seed=1, **SMALL, api_name="/generate")
+    videos = [read_video(path) for path in (freeswim, naive, native)]
+    assert [video.frames.shape for video in videos] == [(5, 160, 288, 3), (5, 160, 288, 3), (5, 144, 256, 3)]
+    assert all(video.frames.std() > 0 for video in videos)
+    assert not np.array_equal(videos[0].frames, videos[1].frames)
+    assert details["status"]["state"] == "done"
+    assert details["settings"]["steps"] == 2
+    assert details["unknown_words"] == []
+    settings = read_settings(freeswim)
+    assert settings is not None
+    assert (settings["prompt"], settings["seed"]) == (PROMPT, 1)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"prompt": ""}, "prompt=''"),
+        ({"resolution": "0x288"}, "width=0"),
+        ({"resolution": "wide"}, "'wide'"),
+        ({"strength": 2}, "strength=2"),
+        ({"steps": 0}, "steps=0"),
+        ({"model": "nothing"}, "model='nothing'"),
+        ({"frames": "many"}, "'many'"),
+    ],
+)
+def test_bad_input_gives_a_script_one_clear_error(client: Client, bad: dict[str, object], message: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(AppError, match=message) as caught:
+        client.predict(**({"prompt": PROMPT} | bad), api_name="/generate")
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - began < 5
+
+
+def test_a_cancelled_job_makes_room_for_the_next_one(client: Client) -> None:
+    job = client.submit(prompt=PROMPT, resolution="288x160", frames=5, steps=500, api_name="/generate")
+    until = time.monotonic() + 60
+    while not any(output[3]["status"]["step"] >= 2 for output in job.outputs()):
+        assert time.monotonic() < until, "the job never made a step"
+        time.sleep(0.1)
+    status = job.outputs()[-1][3]["status"]
+    assert (status["stage"], status["total"]) == ("native", 500)
+    job.cancel()
+    *_, details = client.predict(prompt=PROMPT, resolution="256x144", frames=5, steps=1, api_name="/generate")
+    assert details["status"]["state"] == "done"
+
+
+@pytest.mark.browser
+def test_a_visitor_types_a_prompt_and_gets_two_playing_videos(visit: Visit) -> None:
+    page = visit.page
+    visit.prompt.fill(EXAMPLES[1])
+    visit.set_small(steps=2)
+    visit.generate.click()
+    expect(visit.status).to_contain_text("of 2", timeout=60_000)
+    expect(visit.generate).to_be_disabled()
+    expect(page.locator("#base-video video")).to_have_count(1, timeout=60_000)
+    expect(visit.status).to_contain_text("Done", timeout=120_000)
+    page.wait_for_function(
+        """() => {
+            const pair = [...document.querySelectorAll("#pair video")];
+            return pair.length === 2 && pair.every(v => v.readyState >= 3 && !v.paused && v.currentTime > 0);
+        }""",
+        timeout=20_000,
+    )
+    sizes = page.evaluate("[...document.querySelectorAll('video')].map(v => [v.videoWidth, v.videoHeight])")
+    assert sizes == [[288, 160], [288, 160], [256, 144]]
+    expect(page.locator("#freeswim-video")).to_contain_text("288 × 160")
+    expect(page.locator("#base-video")).to_contain_text("256 × 144")
+    with page.expect_download() as download:
+        page.locator("#freeswim-video").get_by_label("Download").click()
+    assert read_video(download.value.path()).frames.shape == (5, 160, 288, 3)
+    page.get_by_role("button", name="Details of the run").click()
+    expect(page.locator("#details")).to_contain_text("seconds")
+    expect(visit.generate).to_be_enabled()
+    assert visit.errors == []
+    assert visit.hosts <= {"127.0.0.1", None}
+
+
+@pytest.mark.browser
+def test_stop_ends_a_run_and_the_next_one_starts(visit: Visit) -> None:
+    visit.set_small(steps=100)
+    stop = visit.page.get_by_role("button", name="Stop")
+    expect(stop).to_be_disabled()
+    visit.generate.click()
+    expect(visit.status).to_contain_text("of 100", timeout=60_000)
+    stop.click()
+    expect(visit.status).to_contain_text("Stopped")
+    expect(visit.generate).to_be_enabled()
+    expect(stop).to_be_disabled()
+    field = visit.page.get_by_label("number input for Steps")
+    field.fill("1")
+    field.press("Tab")
+    visit.generate.click()
+    expect(visit.status).to_contain_text("Done", timeout=60_000)
+    assert visit.errors == []
+
+
+@pytest.mark.browser
+def test_examples_words_and_refused_values_are_shown_where_they_belong(visit: Visit) -> None:
+    page = visit.page
+    page.get_by_role("button", name=EXAMPLES[2]).click()
+    expect(visit.prompt).to_have_value(EXAMPLES[2])
+    visit.prompt.fill("a dragon over the sea")
+    expect(page.locator("#prompt-note")).to_contain_text("Unknown to this model: dragon")
+    page.get_by_label("Resolution").fill("banana")
+    page.get_by_label("Resolution").press("Tab")
+    visit.generate.click()
+    message = page.locator("#controls").get_by_text("'banana' isn't understood")
+    expect(message).to_be_visible()
+    field, below = page.get_by_label("Resolution").bounding_box(), message.bounding_box()
+    assert field is not None
+    assert below is not None
+    assert below["y"] >= field["y"] + field["height"], "the message covers its field"
+    expect(visit.status).to_contain_text("Ready")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1024, 1600])
+def test_the_page_fits_its_window(browser: Browser, url: str, width: int) -> None:
+    visit = Visit(browser, url, width=width)
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = [visit.page.locator(f"#{name}-video").bounding_box() for name in ("freeswim", "naive")]
+    assert boxes[0] is not None
+    assert boxes[1] is not None
+    side_by_side = boxes[0]["y"] == boxes[1]["y"]
+    assert side_by_side == (width > 620)
+    visit.page.close()
