@@ -1,5 +1,6 @@
 """Window attention: the tiled implementation against the reference, and the reference against loops."""
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import product
 from typing import Any
@@ -24,6 +25,15 @@ def assert_close(actual: torch.Tensor, expected: torch.Tensor) -> None:
     assert actual.dtype == expected.dtype
     atol, rtol = (2e-6, 1e-5) if actual.dtype == torch.float32 else (2e-2, 2e-2)
     torch.testing.assert_close(actual, expected, atol=atol, rtol=rtol)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Tensors this small gain nothing from threads, and lose much on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def random_qkv(
@@ -94,10 +104,10 @@ def test_tiles_equal_the_reference_everywhere(spatial: tuple[int, int], mode: Wi
 
 # The plan decides how queries are grouped; no grouping may change the result.
 PRICES = {
-    "a call per window": Cost(call=0, gather=0, masked=1e9, mask_limit=2**30),
-    "groups of a few": Cost(call=200, gather=8, masked=1, mask_limit=2**30),
-    "one call in all": Cost(call=1e12, gather=0, masked=1, mask_limit=2**30),
-    "small masks": Cost(call=1e12, gather=0, masked=1, mask_limit=500),
+    "a call per window": Cost(call=0, gather=0, context=0, masked=1e9, mask_limit=2**30),
+    "groups of a few": Cost(call=200, gather=8, context=0, masked=1, mask_limit=2**30),
+    "one call in all": Cost(call=1e12, gather=0, context=0, masked=1, mask_limit=2**30),
+    "small masks": Cost(call=1e12, gather=0, context=0, masked=1, mask_limit=500),
 }
 
 

@@ -5,9 +5,11 @@ keeps for each query its own. Few queries a call waste time on calls, many waste
 the balance. Windows that the border pushed to the same place are merged for nothing.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby, product
 
 from freeswim.windows import Range, Segment
 
@@ -51,10 +53,12 @@ class Cost:
     """A call, whatever its size: kernel start, packing, Python."""
     gather: float
     """Copying one key and value together."""
+    context: int
+    """Keys that every call gets besides its window; with any, the window's keys are copied once more, to join them."""
     masked: float
     """A pair under a mask, relative to one without."""
     mask_limit: int
-    """The most pairs that one mask may hold."""
+    """About the most pairs that one mask may hold."""
 
 
 def plan_calls(
@@ -68,52 +72,48 @@ def plan_calls(
 def _plan_calls(
     rows: tuple[Segment, ...], columns: tuple[Segment, ...], frames: int, cost: Cost
 ) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
-    candidates = [(y, x) for y in _partitions(rows, cost.masked) for x in _partitions(columns, cost.masked)]
+    # A mask holds the pairs of both axes in all frames; half of the limit (in logarithm) is granted to each axis.
+    limit = math.sqrt(cost.mask_limit) / frames
+    candidates = product(_partitions(rows, cost.masked, limit), _partitions(columns, cost.masked, limit))
     return min(candidates, key=lambda runs: _estimate(runs[0], runs[1], frames, cost))
 
 
-def _partitions(segments: tuple[Segment, ...], masked: float) -> list[tuple[Run, ...]]:
-    """Good cuts of an axis into runs, from runs of identical windows to the whole axis: one per price of a run."""
-    merged = _merge_identical(segments)
-    cuts = {tuple(merged)}
+def _partitions(segments: tuple[Segment, ...], masked: float, limit: float) -> list[tuple[Run, ...]]:
+    """Good cuts of an axis into runs: one without masks, and the cheapest one for each of a row of prices of a run."""
+    cuts = {tuple(Run(tuple(run)) for _, run in groupby(segments, key=lambda segment: segment.keys))}
     price, size = 1.0, segments[-1].queries[1]
     while price <= size * size:
-        cuts.add(_cheapest_partition(merged, price, masked))
+        cuts.add(_cheapest_partition(segments, price, masked, limit))
         price *= 2
     return sorted(cuts, key=len)
 
 
-def _merge_identical(segments: tuple[Segment, ...]) -> list[Run]:
-    merged: list[list[Segment]] = []
-    for segment in segments:
-        if merged and merged[-1][-1].keys == segment.keys:
-            merged[-1].append(segment)
-        else:
-            merged.append([segment])
-    return [Run(tuple(run)) for run in merged]
+def _cheapest_partition(segments: tuple[Segment, ...], price: float, masked: float, limit: float) -> tuple[Run, ...]:
+    """The cut that minimises queries x keys summed over its runs, plus `price` for each run (dynamic programming).
 
-
-def _cheapest_partition(runs: list[Run], price: float, masked: float) -> tuple[Run, ...]:
-    """The cut that minimises queries x keys summed over its runs, plus `price` for each run (dynamic programming)."""
-    best: list[tuple[float, int]] = [(0.0, 0)]  # cheapest cost of the first i runs, and where its last run starts
-    for end in range(1, len(runs) + 1):
-        options = []
-        for start in range(end):
-            queries = runs[end - 1].queries[1] - runs[start].queries[0]
-            keys = runs[end - 1].keys[1] - runs[start].keys[0]
-            factor = 1.0 if end - start == 1 else masked
-            options.append((best[start][0] + factor * queries * keys + price, start))
-        best.append(min(options))
+    No run of several segments has more than `limit` pairs.
+    """
+    best: list[tuple[float, int]] = [(0.0, 0)]  # cheapest cost of the first i segments, and where its last run starts
+    for end in range(1, len(segments) + 1):
+        last, cheapest = segments[end - 1], (math.inf, 0)
+        for start in reversed(range(end)):
+            first = segments[start]
+            pairs = (last.queries[1] - first.queries[0]) * (last.keys[1] - first.keys[0])
+            cost = price + (pairs if first.keys == last.keys else masked * pairs)
+            if cost >= cheapest[0] or (pairs > limit and start < end - 1):
+                break  # still longer runs cost still more
+            cheapest = min(cheapest, (best[start][0] + cost, start))
+        best.append(cheapest)
     cut: list[Run] = []
-    end = len(runs)
+    end = len(segments)
     while end:
         start = best[end][1]
-        cut.append(Run(tuple(segment for run in runs[start:end] for segment in run.segments)))
+        cut.append(Run(segments[start:end]))
         end = start
     return tuple(reversed(cut))
 
 
-def _estimate(rows: tuple[Run, ...], columns: tuple[Run, ...], frames: int, cost: Cost) -> float:
+def _estimate(rows: Sequence[Run], columns: Sequence[Run], frames: int, cost: Cost) -> float:
     """The cost of all calls. Sums over calls are products of sums over axes, since every pair of runs is a call."""
 
     def pairs(runs: Sequence[Run]) -> int:
@@ -122,17 +122,13 @@ def _estimate(rows: tuple[Run, ...], columns: tuple[Run, ...], frames: int, cost
     def keys(runs: Sequence[Run]) -> int:
         return sum(_length(run.keys) for run in runs)
 
-    def largest(runs: Sequence[Run]) -> int:
-        return max((_length(run.queries) * _length(run.keys) for run in runs), default=0)
-
     uniform_rows, uniform_columns = ([run for run in runs if run.uniform] for runs in (rows, columns))
     every_pair = frames**2 * pairs(rows) * pairs(columns)
     plain_pairs = frames**2 * pairs(uniform_rows) * pairs(uniform_columns)
-    has_mask = len(uniform_rows) < len(rows) or len(uniform_columns) < len(columns)
-    if has_mask and frames**2 * largest(rows) * largest(columns) > cost.mask_limit:
-        # Too large a mask: no choice if anything smaller exists, and the smallest one if not.
-        return float(every_pair) * 1e6
-    gathered = frames * keys(rows) * keys(columns)
+    # Each run of rows is copied once, in its whole width; columns of it need no copy of their own.
+    gathered = frames * keys(rows) * columns[-1].queries[1]
+    if cost.context:
+        gathered += frames * keys(rows) * keys(columns) + cost.context * len(rows) * len(columns)
     return (
         plain_pairs
         + cost.masked * (every_pair - plain_pairs)

@@ -52,34 +52,30 @@ def tiled_attention(
     grid = (frames, height, width)
     q_BTYXHD, k_BTYXHD, v_BTYXHD = (tensor.unflatten(1, grid) for tensor in (q_BLHD, k_BLHD, v_BLHD))
     out_BTYXHD = torch.empty_like(q_BTYXHD)
-    context_k, context_v = context if context is not None else (None, None)
     for row_run in row_runs:
+        k_strip, v_strip = _column_major(k_BTYXHD, row_run.keys), _column_major(v_BTYXHD, row_run.keys)
         for column_run in column_runs:
+            keys = _columns(k_strip, column_run.keys, width)
+            values = _columns(v_strip, column_run.keys, width)
+            if context is not None:
+                keys, values = torch.cat([keys, context[0]], dim=1), torch.cat([values, context[1]], dim=1)
+            mask = _run_mask(row_run, column_run, frames, context_length, q_BLHD)
             tile = (slice(None), slice(None), slice(*row_run.queries), slice(*column_run.queries))
             queries = q_BTYXHD[tile]
-            out = _attend(
-                queries.flatten(1, 3),
-                _gather(k_BTYXHD, row_run.keys, column_run.keys, context_k),
-                _gather(v_BTYXHD, row_run.keys, column_run.keys, context_v),
-                _run_mask(row_run, column_run, frames, context_length, q_BLHD),
-                scale,
-                backend,
-            )
+            out = _attend(queries.flatten(1, 3), keys, values, mask, scale, backend)
             out_BTYXHD[tile] = out.unflatten(1, queries.shape[1:4])
     return out_BTYXHD.flatten(1, 3)
 
 
-def _gather(x_BTYXHD: torch.Tensor, rows: Range, columns: Range, context_BMHD: torch.Tensor | None) -> torch.Tensor:
-    """(B, T*rows*columns + M, heads, D): a rectangle of all frames, and the context behind it. Copies once."""
-    window = x_BTYXHD[:, :, slice(*rows), slice(*columns)]
-    if context_BMHD is None:
-        return window.flatten(1, 3)
-    batch, frames, height, width, heads, dim = window.shape
-    length = frames * height * width
-    keys = window.new_empty(batch, length + context_BMHD.shape[1], heads, dim)
-    keys[:, :length].unflatten(1, (frames, height, width)).copy_(window)
-    keys[:, length:] = context_BMHD
-    return keys
+def _column_major(x_BTYXHD: torch.Tensor, rows: Range) -> torch.Tensor:
+    """(B, X*T*rows, heads, D): rows of all frames, copied once so that neighbouring columns lie behind each other."""
+    return x_BTYXHD[:, :, slice(*rows)].permute(0, 3, 1, 2, 4, 5).flatten(1, 3)
+
+
+def _columns(strip_BLHD: torch.Tensor, columns: Range, width: int) -> torch.Tensor:
+    """(B, columns*T*rows, heads, D): some columns of a strip, without a copy."""
+    column = strip_BLHD.shape[1] // width
+    return strip_BLHD[:, columns[0] * column : columns[1] * column]
 
 
 def _attend(
@@ -130,8 +126,9 @@ def _mask(
             )
             for axis in (rows, columns)
         )
-        seen = row_mask[:, None, None, :, None] & column_mask[None, :, None, None, :]  # (y, x, 1, Y, X)
-        seen = seen.expand(len(rows), len(columns), frames, *seen.shape[3:]).flatten(2).flatten(0, 1)
+        # Queries are ordered (t, y, x) and keys, as `_column_major` puts them, (X, T, Y).
+        seen = row_mask[:, None, None, None, :] & column_mask[None, :, :, None, None]
+        seen = seen.expand(-1, -1, -1, frames, -1).flatten(2).flatten(0, 1)
         seen = torch.cat([seen.repeat(frames, 1), seen.new_ones(frames * seen.shape[0], context_length)], dim=1)
         mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, float("-inf"))
         return mask.to(device)[None, None]
@@ -140,13 +137,14 @@ def _mask(
 def _cost(q_BLHD: torch.Tensor, context_length: int) -> Cost:
     """What a call of this size costs on this kind of device.
 
-    Measured: on 2 CPU cores a call's overhead is worth about 3e7 floating-point operations and copying a key as much as
-    about 32 queries reading it; on an H100 they are worth about 1e10 and 200, and a mask costs the flash kernel.
+    On CPU cores (measured on two) a call's overhead is worth about 6e6 floating-point operations, and copying a key as
+    much as 16 queries reading it; a mask costs little. On an H100 a call of few queries, which cannot fill the chip, is
+    worth about 1e11 operations, a copy as much as 360 queries, and a mask costs the flash kernel.
     """
     batch, _, heads, dim = q_BLHD.shape
     pair = 4 * batch * heads * dim
     if q_BLHD.device.type == "cpu":
-        call, gather, masked, mask_limit = 3e7 / pair, 32.0, 1.1, 2**22
+        call, gather, masked, mask_limit = 6e6, 16.0, 1.05, 2**22
     else:
-        call, gather, masked, mask_limit = 1e10 / pair, 200.0, 2.5, 2**25
-    return Cost(call=call + gather * context_length, gather=gather, masked=masked, mask_limit=mask_limit)
+        call, gather, masked, mask_limit = 1e11, 360.0, 2.5, 2**25
+    return Cost(call / pair, gather, context_length, masked, mask_limit)
