@@ -344,3 +344,15 @@ def keep_only(config: Path, keys: set[str]) -> None:
     values = json.loads(config.read_text())
     assert keys <= set(values)
     config.write_text(json.dumps({k: v for k, v in values.items() if k in keys or k.startswith("_")}))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("offload", ["none", "model", "group"])
+def test_cuda_makes_the_same_videos(pipeline: FreeSwimPipeline, offload: Any) -> None:
+    """In float32 the GPU's videos are the CPU's, under every kind of offloading; noise is drawn on the CPU for that."""
+    on_gpu = FreeSwimPipeline.from_pretrained(pipeline.model, device="cuda", torch_dtype=torch.float32, offload=offload)
+    expected, got = pipeline(ask()), on_gpu(ask())
+    assert list(got.videos) == list(expected.videos)
+    for name, frames in expected.videos.items():
+        assert np.abs(got.videos[name].astype(int) - frames).mean() < 2
