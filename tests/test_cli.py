@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -223,3 +224,18 @@ def test_settings_of_another_model_or_size_are_left_behind() -> None:
     other = asked("--model", "wan2.1-1.3b", "--strength", "0.5")
     assert (other.prompt, other.seed, other.strength) == ("a sun", 5, 0.5)
     assert (other.steps, other.width, other.guide, other.num_frames) == (None, None, None, None)
+
+
+def test_unknown_words_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop_here(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    vocabulary = SimpleNamespace(unknown_words=lambda prompt: [word for word in prompt.split() if word == "zebra"])
+    monkeypatch.setitem(sys.modules, "freeswim.embedded", vocabulary)
+    monkeypatch.setattr("freeswim.cli._load", stop_here)
+    for prompt, lines in (("a red sun", 0), ("a zebra", 1)):
+        assert main([prompt, "--output", str(tmp_path / "out.mp4"), "--quiet"]) == STOPPED
+        notices = [line for line in capsys.readouterr().err.splitlines() if "zebra" in line]
+        assert len(notices) == lines
