@@ -2,11 +2,14 @@
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
 
+import freeswim
 from freeswim import FreeSwimConfig
 
 
@@ -78,3 +81,14 @@ def test_json_round_trip() -> None:
     assert hash(again) == hash(config)
     with pytest.raises(ValueError, match="windows"):
         FreeSwimConfig.from_dict({"window": [4, 6], "windows": 3})
+
+
+def test_importing_the_package_is_light() -> None:
+    """Bad arguments are answered before torch is imported, and yet everything public is there."""
+    code = "import sys, freeswim; freeswim.FreeSwimConfig(window=(4, 6)); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    for name in freeswim.__all__:
+        assert getattr(freeswim, name) is not None
+    assert set(freeswim.__all__) <= set(dir(freeswim))
+    with pytest.raises(AttributeError, match="swim_free"):
+        freeswim.swim_free  # noqa: B018
