@@ -55,9 +55,8 @@ class FreeSwimSelfAttnProcessor(_DelegatingProcessor):
         """`hidden_states` (B, T*H*W, C) to the same shape; layout and meaning as in WanAttnProcessor."""
         current = self.conductor.current
         record = current.record
-        if current.phase == "guide" and current.logit_scale == 1 and (record is None or record.key_rotary is None):
-            return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
-        if current.phase == "stock":
+        keeps_nothing = record is None or record.key_rotary is None
+        if current.phase == "stock" or (current.phase == "guide" and keeps_nothing and current.logit_scale == 1):
             return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
 
         query, key, value = _get_qkv_projections(attn, hidden_states, None)
