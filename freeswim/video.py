@@ -124,7 +124,7 @@ def _output_options(settings: Mapping[str, Any] | None) -> list[str]:
 
 def _feed(command: list[str], frames: NDArray[np.uint8]) -> None:
     """Runs ffmpeg and gives it one frame after the other."""
-    # A session of its own: Ctrl-C in the terminal must not cut the file that saves what was done.
+    # Apart from the terminal: Ctrl-C in the terminal must not cut the file that saves what was done.
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
