@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from training.render import Renderer
-from training.scenes import ASPECTS, SUBJECT_COLOURS, Scene, View, caption, sample_scene, sample_view
+from training.scenes import ASPECTS, SUBJECT_COLOURS, Scene, View, caption, held_out, sample_scene, sample_view
 
 FRAMES = 17
 CLOSE_SHARE = 0.38  # crops of larger scenes: they teach what things look like up close
@@ -15,7 +15,10 @@ def sample_clips(rng: np.random.Generator, count: int, aspect: str, captions: in
     scenes, views, texts = [], [], []
     for i in range(count):
         # one kind of subject in a row: the renderer draws only the kinds that a batch holds
-        scene = sample_scene(rng, aspect, list(SUBJECT_COLOURS)[(i // 32) % len(SUBJECT_COLOURS)])
+        kind = list(SUBJECT_COLOURS)[(i // 32) % len(SUBJECT_COLOURS)]
+        scene = sample_scene(rng, aspect, kind)
+        while held_out(scene):
+            scene = sample_scene(rng, aspect, kind)
         view = sample_view(scene, rng) if rng.random() < CLOSE_SHARE else View()
         scenes.append(scene)
         views.append(view)

@@ -5,6 +5,7 @@ native resolution and, truly, at two or three times that. Lengths are in *units*
 unit, so 256x144 pixels are 16/9 x 1 units, and y points down.
 """
 
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,6 +103,23 @@ class View:
     x: float = 0.0
     y: float = 0.0
     zoom: float = 1.0
+
+
+def held_out(scene: Scene) -> bool:
+    """Whether this combination is kept from training: one in sixteen is, so that tests ask for what was never seen."""
+    combination = (scene.subject, scene.colour, scene.ridge, scene.ridge_colour, scene.ground)
+    return zlib.crc32(" ".join(combination).encode()) % 16 == 0
+
+
+def unseen_scenes(rng: np.random.Generator, count: int, aspect: str = "wide") -> list[Scene]:
+    """Held-out scenes, the kinds of subject in turn."""
+    scenes: list[Scene] = []
+    kinds = list(SUBJECT_COLOURS)
+    while len(scenes) < count:
+        scene = sample_scene(rng, aspect, kinds[len(scenes) % len(kinds)])
+        if held_out(scene):
+            scenes.append(scene)
+    return scenes
 
 
 def sample_scene(rng: np.random.Generator, aspect: str = "wide", subject: str | None = None) -> Scene:
