@@ -34,8 +34,8 @@ def apply_freeswim(transformer: WanTransformer3DModel, config: FreeSwimConfig) -
 
     Every call must then run inside `transformer.cache_context(name, step_index=, sigma=, num_inference_steps=)`, as
     stock WanPipeline does it. Contexts whose name starts with "uncond" or "neg" are the unconditional branch. Step 0
-    starts a branch afresh; without `step_index` calls are counted. What was recorded is freed by
-    `transformer._reset_stateful_cache()`, which diffusers pipelines call when they are done. A grid that fits in the
+    starts a branch afresh; without `step_index` calls are counted. What was recorded is freed by `remove_freeswim`, and
+    by `transformer._reset_stateful_cache()`, which diffusers pipelines call when they are done. A grid that fits in the
     window is computed by the stock model.
 
     Attention backends, LoRA, fused projections, quantisation and offload work as before, set before or after. Group
@@ -89,6 +89,9 @@ class FreeSwimHook(ModelHook):  # type: ignore[misc]  # diffusers is untyped
         for block in module.blocks:
             for attn in (block.attn1, block.attn2):
                 attn.set_processor(attn.processor.original)
+        # Hook and processors refer to each other: without this the record, gigabytes at 1920x1088, would stay until
+        # Python's cycle collector runs.
+        self.state_manager.reset()
         return module
 
     def reset_state(self, module: WanTransformer3DModel) -> WanTransformer3DModel:

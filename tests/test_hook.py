@@ -1,5 +1,7 @@
 """apply_freeswim against a straightforward implementation, and at its limits."""
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -121,7 +123,7 @@ def test_every_choice_changes_the_result(model: WanTransformer3DModel) -> None:
         {"override": "context"},
         {"refresh_interval": 3},
         {"refresh_until": 0.3},
-        {"guide_unconditional": True},
+        {"guide_unconditional": False},
         {"logit_scale": 2.0},
         {"guide_grid": (2, 3)},
     ):
@@ -211,6 +213,23 @@ def test_removal_is_exact(model: WanTransformer3DModel) -> None:
     assert all(model.attn_processors[name] is processor for name, processor in processors.items())
     assert torch.equal(model(**inputs(0), return_dict=False)[0], stock)
     remove_freeswim(model)  # nothing to remove, nothing happens
+
+
+def test_removal_frees_what_was_recorded_at_once(model: WanTransformer3DModel) -> None:
+    apply_freeswim(model, FreeSwimConfig(window=WINDOW))
+    call(model, 0)
+    branches = model._diffusers_hook.get_hook("freeswim").state_manager._state_cache
+    records = [tensor for kept in (branches["cond"].record.keys, branches["cond"].record.outputs)
+               for tensor in kept.values()]  # fmt: skip
+    alive = [weakref.ref(tensor) for tensor in records]
+    assert len(alive) == 2 * len(model.blocks)
+    del branches, records
+    gc.disable()  # reference cycles must not be what frees them
+    try:
+        remove_freeswim(model)
+        assert not any(ref() is not None for ref in alive)
+    finally:
+        gc.enable()
 
 
 def test_errors_say_what_to_do(model: WanTransformer3DModel) -> None:
