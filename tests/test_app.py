@@ -134,6 +134,31 @@ def test_a_script_gets_three_videos_and_the_details(client: Client) -> None:
     assert (settings["prompt"], settings["seed"]) == (PROMPT, 1)
 
 
+def test_a_script_learns_what_a_run_would_take(client: Client) -> None:
+    small, large = (
+        client.predict(prompt=PROMPT, resolution=size, quality="draft", api_name="/estimate")
+        for size in ("512x288", "768x432")
+    )
+    assert 0 < small["seconds"] < large["seconds"]
+    assert 0 < small["memory"] < large["memory"]
+    assert small["settings"]["steps"] == 8
+    with pytest.raises(AppError, match="steps=0"):
+        client.predict(prompt=PROMPT, steps=0, api_name="/estimate")
+
+
+@pytest.mark.browser
+def test_a_quality_sets_its_fields_and_the_expected_time(visit: Visit) -> None:
+    page = visit.page
+    expect(page.locator("#estimate")).to_contain_text("About")
+    before = page.locator("#estimate").inner_text()
+    page.get_by_label("Draft").click()
+    expect(page.locator("#estimate")).not_to_have_text(before)
+    page.get_by_role("button", name="Advanced").click()
+    expect(page.get_by_label("number input for Steps")).to_have_value("8")
+    expect(page.get_by_label("number input for Frames")).to_have_value("9")
+    assert visit.errors == []
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [

@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 import torch
 
+from freeswim.cost import Meter, Speed, operations
 from freeswim.embedded import VOCABULARY
 from freeswim.models import EMBEDDED, MODELS
 from freeswim.page import handlers, text, zerogpu
 from freeswim.page.form import api_endpoint, build_page
+from freeswim.page.quality import QUALITIES, quality_info, quality_values
 from freeswim.page.runner import Clip, Runner
 from freeswim.page.status import Status, clock, status_html
 from freeswim.pipeline import FreeSwimPipeline
+from freeswim.plan import make_plan
 from freeswim.request import Request
 from freeswim.video import read_settings, read_video
 from tests.wan import tiny_pipeline
@@ -253,10 +256,57 @@ def test_the_api_yields_files_and_details_in_the_documented_order(runner: Runner
         next(handlers.run_api(runner.run, FORM | {"strength": 7}))
 
 
-def test_only_the_documented_endpoint_is_public(runner: Runner) -> None:
+@pytest.mark.parametrize("name", MODELS)
+def test_qualities_are_valid_settings_and_balanced_is_the_default(name: str) -> None:
+    model = MODELS[name]
+    usual = handlers.defaults(name)
+    seen = []
+    for quality in QUALITIES:
+        values = quality_values(model, quality)
+        request = Request(
+            prompt="a",
+            model=name,
+            steps=values["steps"],
+            num_frames=values["frames"],
+            refresh_interval=values["refresh_interval"],
+        ).resolved()
+        seen.append(operations(make_plan(request))["native"])
+        if quality == "balanced":
+            assert request == dataclasses.replace(usual, prompt="a")
+        assert f"{values['steps']} steps, {values['frames']} frames" in quality_info(model)
+    assert seen == sorted(seen)
+    assert seen[0] < seen[1] / 3
+
+
+def test_a_quality_fills_in_only_what_is_left_open() -> None:
+    request = handlers.make_request({"prompt": "a", "quality": "draft", "steps": 5})
+    draft = quality_values(EMBEDDED, "draft")
+    assert (request.steps, request.num_frames, request.refresh_interval) == (5, draft["frames"], 4)
+    with pytest.raises(ValueError, match="quality='fast'"):
+        handlers.make_request({"prompt": "a", "quality": "fast"})
+
+
+def test_the_estimate_is_for_the_form_and_learns_from_its_runs(runner: Runner) -> None:
+    meter = Meter(speed=Speed(matrix=1e12, convolution=1e11))
+    before = handlers.estimate(meter, FORM | {"compare": True})
+    assert before["seconds"] == pytest.approx(sum(before["stages"].values()), abs=0.1)
+    assert before["settings"]["width"] == 128
+    assert "About" in handlers.estimate_note(meter, FORM)
+    assert "About" in handlers.estimate_note(meter, FORM | {"prompt": ""}), "the words cost nothing"
+    assert handlers.estimate_note(meter, FORM | {"resolution": "wide"}) == ""
+    with pytest.raises(gr.Error, match="steps=0"):
+        handlers.estimate_api(meter, FORM | {"steps": 0})
+    *_, last = handlers.metered(runner.run, meter)(handlers.make_request(FORM | {"compare": True}))
+    learned = handlers.estimate(meter, FORM | {"compare": True})
+    assert learned["stages"]["native"] == pytest.approx(last.seconds["native"], abs=0.01)
+
+
+def test_only_the_documented_endpoints_are_public(runner: Runner) -> None:
     page = build_page(runner)
     info = page.get_api_info()
-    assert list(info["named_endpoints"]) == ["/generate"]
+    assert list(info["named_endpoints"]) == ["/generate", "/estimate"]
+    generate, estimate = (info["named_endpoints"][name]["parameters"] for name in ("/generate", "/estimate"))
+    assert estimate == generate
     assert not info["unnamed_endpoints"]
     assert "FreeSwim video, the naive video, the native video" in info["named_endpoints"]["/generate"]["description"]
 

@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 import gradio as gr
 
+from freeswim.cost import Meter
 from freeswim.embedded import EXAMPLES
 from freeswim.models import MODELS
 from freeswim.page import handlers, text
+from freeswim.page.quality import LABELS, quality_info, quality_values
 from freeswim.page.runner import Clip, Runner
 from freeswim.page.status import Status, status_html
 from freeswim.request import MAX_SEED
@@ -34,9 +36,10 @@ _ONE_CLICK = """() => {
 _LABELS = {"freeswim": text.FREESWIM_LABEL, "naive": text.NAIVE_LABEL, "base": text.NATIVE_LABEL}
 
 
-def build_page(runner: Runner, *, gpu: Callable[[Any], Any] = lambda run: run) -> gr.Blocks:
-    """The whole page and its API endpoint /generate. `gpu` wraps what needs the device (ZeroGPU's decorator)."""
-    run = gpu(runner.run)
+def build_page(runner: Runner, *, meter: Meter | None = None, gpu: Callable[[Any], Any] = lambda run: run) -> gr.Blocks:
+    """The whole page and its API endpoints. `gpu` wraps what needs the device (ZeroGPU's decorator)."""
+    meter = meter or Meter()
+    run = handlers.metered(gpu(runner.run), meter)
     with gr.Blocks(
         title=text.TITLE,
         analytics_enabled=False,
@@ -50,13 +53,15 @@ def build_page(runner: Runner, *, gpu: Callable[[Any], Any] = lambda run: run) -
                 with gr.Row(elem_id="actions"):
                     go = gr.Button("Generate", variant="primary", elem_id="generate")
                     stop = gr.Button("Stop", interactive=False, elem_id="stop")
+                expected = gr.HTML(elem_id="estimate")
                 with gr.Accordion("Advanced", open=False, elem_id="advanced"):
                     fields |= _advanced_fields()
             with gr.Column(elem_id="stage", min_width=280):
                 outputs = _outputs()
         outputs |= {"seed": fields["seed"], "go": go, "stop": stop}
-        _wire_run(run, fields, outputs)
+        running = _wire_run(run, fields, outputs)
         _wire_help(fields, note)
+        _wire_estimate(page, running, meter, fields, expected)
         gr.api(
             api_endpoint(run),
             api_name="generate",
@@ -64,6 +69,7 @@ def build_page(runner: Runner, *, gpu: Callable[[Any], Any] = lambda run: run) -
             concurrency_id=_QUEUE,
             concurrency_limit=1,
         )
+        gr.api(estimate_endpoint(run, meter), api_name="estimate", api_description=text.ESTIMATE_DESCRIPTION)
     return page.queue(default_concurrency_limit=1)
 
 
@@ -90,6 +96,13 @@ def _main_fields() -> tuple[Components, gr.HTML]:
             value=handlers.default_resolution(model),
             allow_custom_value=True,
             **_labels("resolution"),
+        ),
+        "quality": gr.Radio(
+            [(label, name) for name, label in LABELS.items()],
+            value="balanced",
+            label=text.FIELDS["quality"][0],
+            info=quality_info(model),
+            elem_id="quality",
         ),
     }
     with gr.Row(elem_id="seed"):
@@ -167,8 +180,8 @@ def _show(name: str, value: Any) -> Any:
     return value
 
 
-def _wire_run(run: handlers.Run, fields: Components, outputs: dict[str, gr.components.Component]) -> None:
-    """Generate and Stop."""
+def _wire_run(run: handlers.Run, fields: Components, outputs: dict[str, gr.components.Component]) -> Any:
+    """Generate and Stop. Returns the event of the run."""
     names = [name for name in outputs if name not in ("go", "stop")]
     inputs = list(fields.values())
 
@@ -217,6 +230,22 @@ def _wire_run(run: handlers.Run, fields: Components, outputs: dict[str, gr.compo
         show_progress="hidden",
         api_visibility="private",
     )
+    return running
+
+
+def _wire_estimate(page: gr.Blocks, running: Any, meter: Meter, fields: Components, note: gr.HTML) -> None:
+    """The expected time and memory: at the start, after every change, and after a run, which taught it something."""
+
+    def show(*values: Any) -> str:
+        return handlers.estimate_note(meter, dict(zip(fields, values, strict=True)))
+
+    # The seed and the words cost nothing, and a quality shows in the fields that it sets.
+    free = ("prompt", "negative_prompt", "seed", "randomize", "quality")
+    changes = [field.change for name, field in fields.items() if name not in free]
+    inputs = list(fields.values())
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    gr.on([page.load, *changes], show, inputs, note, trigger_mode="always_last", **quiet)
+    running.then(show, inputs, note, **quiet)
 
 
 def _wire_help(fields: Components, note: gr.HTML) -> None:
@@ -235,12 +264,19 @@ def _wire_help(fields: Components, note: gr.HTML) -> None:
                 base = MODELS[name]
                 choices = handlers.resolution_choices(base)
                 updates.append(gr.Dropdown(choices=choices, value=handlers.default_resolution(base)))
+            elif field == "quality":
+                updates.append(gr.Radio(value="balanced", info=quality_info(MODELS[name])))
             elif field in handlers.OPTIONAL:  # empty is the default, which the placeholder shows
                 updates.append(gr.Textbox(value="", placeholder=handlers.placeholder(d[field])))
             else:
                 updates.append(d["num_frames" if field == "frames" else field])
         return updates
 
+    def choose_quality(name: str, quality: str) -> list[int]:
+        return list(quality_values(MODELS[name], quality).values())
+
+    settings = [fields[name] for name in ("steps", "frames", "refresh_interval")]
+    fields["quality"].input(choose_quality, [model, fields["quality"]], settings, **quiet)
     model.change(choose_model, [model, prompt], [note, *(fields[name] for name in changed)], **quiet)
 
 
@@ -258,6 +294,7 @@ def api_endpoint(run: handlers.Run) -> Callable[..., Iterator[Any]]:
         guidance_scale: float | None = None,
         flow_shift: float | None = None,
         frames: int | None = None,
+        quality: str | None = None,
         guide: str | None = None,
         override: str | None = None,
         refresh_interval: int | None = None,
@@ -277,3 +314,18 @@ def api_endpoint(run: handlers.Run) -> Callable[..., Iterator[Any]]:
         return_annotation=tuple[str, str, str, dict]
     )
     return generate
+
+
+def estimate_endpoint(run: handlers.Run, meter: Meter) -> Callable[..., dict]:
+    """The function behind /estimate: takes what /generate takes."""
+    generate = api_endpoint(run)
+    signature = inspect.signature(generate)
+
+    def estimate(*args: Any, **values: Any) -> dict:
+        bound = signature.bind(*args, **values)
+        bound.apply_defaults()
+        return handlers.estimate_api(meter, bound.arguments)
+
+    estimate.__signature__ = signature.replace(return_annotation=dict)  # type: ignore[attr-defined]
+    estimate.__annotations__ = {**generate.__annotations__, "return": dict}
+    return estimate

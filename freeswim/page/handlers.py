@@ -7,11 +7,14 @@ from typing import Any
 
 import gradio as gr
 
+from freeswim.cost import GIB, Meter
 from freeswim.embedded import VOCABULARY, unknown_words
 from freeswim.models import MODELS, BaseModel
 from freeswim.page import text
+from freeswim.page.quality import quality_values
 from freeswim.page.runner import Update
-from freeswim.page.status import Status, status_html
+from freeswim.page.status import Status, clock, status_html
+from freeswim.plan import make_plan
 from freeswim.request import MAX_SEED, Request, parse_size, parse_tokens
 
 # Runner.run, possibly behind ZeroGPU's decorator.
@@ -78,14 +81,17 @@ def make_request(form: Mapping[str, Any]) -> Request:
 
     Raises ValueError naming the value that is refused, before anything is loaded.
     """
-    values = {_REQUEST_NAMES.get(name, name): value for name, value in form.items() if value is not None}
-    values.pop("randomize", None)
+    values = {name: value for name, value in form.items() if value is not None and name != "randomize"}
+    quality = values.pop("quality", None)
     model = MODELS.get(values.get("model", "embedded"))
     if model is None:  # also keeps folders of this machine out of reach of the API
         raise ValueError(f"model={values['model']!r} is unknown; choose one of {', '.join(MODELS)}")
     reason = unavailable(model)
     if reason:
         raise ValueError(f"model={model.name!r} {reason}; choose another one here")
+    if quality is not None:
+        values = quality_values(model, quality) | values
+    values = {_REQUEST_NAMES.get(name, name): value for name, value in values.items()}
     values["width"], values["height"] = parse_size(str(values.pop("resolution", None) or default_resolution(model)))
     for name, parse in OPTIONAL.items():
         value = str(values.pop(name, "")).strip()
@@ -184,6 +190,47 @@ def run_api(run: Run, form: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Any, 
             for name in ("freeswim", "naive", "base")
         )
         yield freeswim, naive, base, details(request, update)
+
+
+def metered(run: Run, meter: Meter) -> Run:
+    """`run`, with the times of finished runs told to `meter`."""
+
+    def metered_run(request: Request) -> Iterator[Update]:
+        for update in run(request):
+            if update.status.state == "done":
+                meter.observe(make_plan(request), update.seconds)
+            yield update
+
+    return metered_run
+
+
+def estimate(meter: Meter, form: Mapping[str, Any]) -> dict[str, Any]:
+    """What the request of a form or an API call would cost here, JSON-ready. ValueError as from make_request."""
+    request = make_request(form)
+    expected = meter.estimate(make_plan(request))
+    return {
+        "seconds": round(expected.seconds, 2),
+        "memory": expected.memory,
+        "stages": {stage: round(seconds, 2) for stage, seconds in expected.stages.items()},
+        "settings": request.to_dict(),
+    }
+
+
+def estimate_note(meter: Meter, form: Mapping[str, Any]) -> str:
+    """The line at the Generate button; empty while the form can't be run."""
+    try:
+        expected = estimate(meter, {**form, "prompt": "-", "compare": True})
+    except (ValueError, TypeError):
+        return ""
+    return f"<p>About <b>{clock(expected['seconds'])}</b> here, {expected['memory'] / GIB:.1f} GB of memory</p>"
+
+
+def estimate_api(meter: Meter, form: Mapping[str, Any]) -> dict[str, Any]:
+    """Behind /estimate; gr.Error in one line for bad input."""
+    try:
+        return estimate(meter, form)
+    except (ValueError, TypeError) as error:
+        raise gr.Error(str(error), print_exception=False) from error
 
 
 def prompt_note(prompt: str, model: str) -> str:

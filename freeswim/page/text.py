@@ -23,6 +23,7 @@ FIELDS: dict[str, tuple[str, str]] = {
     "prompt": ("Prompt", ""),
     "model": ("Model", ""),
     "resolution": ("Resolution", "A preset, or type your own as WIDTHxHEIGHT."),
+    "quality": ("Quality", ""),
     "seed": ("Seed", ""),
     "randomize": ("New every run", ""),
     "frames": ("Frames", "Length of the video. One more than a multiple of four."),
@@ -54,7 +55,15 @@ API_DESCRIPTION = (
     '"status" in the details; cancelling the job stops it within one step. Arguments: model (embedded, wan2.1-1.3b, '
     "wan2.1-14b); resolution as WIDTHxHEIGHT; strength 0..1; flow_shift; frames 4k+1; guide (downsampled, full, none); "
     "override (both, output, context); refresh_interval in steps; refresh_until 0..1; window and query_tile as "
-    "HEIGHTxWIDTH in tokens; logit_scale; naive_mode (clipped, blocks); compare=False leaves the naive video out."
+    "HEIGHTxWIDTH in tokens; quality (draft, balanced, best) fills steps, frames and refresh_interval where they are "
+    "None; logit_scale; naive_mode (clipped, blocks); compare=False leaves the naive video out."
+)
+
+
+ESTIMATE_DESCRIPTION = (
+    "How long a call of /generate with the same arguments would take on this device and how much memory it would need, "
+    "without running it. Returns JSON: seconds, memory (bytes), stages (seconds of each), and settings, the request "
+    "with every default filled in. Bad input is refused as by /generate."
 )
 
 

@@ -1,0 +1,217 @@
+"""How long a run will take and how much memory it needs, before it begins and without loading the model.
+
+Time is counted work over measured speed. The work is the floating-point operations of every stage: linear layers and
+attention of each forward pass (native, window and guide passes, with and without the prompt), and the VAE's
+convolutions. The speed is that of a short matrix product and a short convolution on this device, times the share of it
+that each kind of stage reaches; those shares start from what was measured on a two-core CPU and then follow what runs
+in this process really took. Memory is weights, activations and the VAE's largest feature maps.
+"""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+from freeswim.config import FreeSwimConfig
+from freeswim.plan import Plan
+from freeswim.sizes import Size, fits
+from freeswim.windows import guide_grid
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What decides the work of a model. The VAE's numbers are operations per pixel of video, counted by torch."""
+
+    layers: int
+    width: int
+    feed_forward: int
+    encode_per_pixel: float
+    decode_per_pixel: float
+    vae_channels: int  # of the VAE's widest full-size feature map, over the square of its patch
+    weight_bytes: int  # of all components, as loaded on an accelerator
+
+
+SHAPES: Mapping[str, Shape] = {
+    "embedded": Shape(
+        layers=8, width=320, feed_forward=1280, encode_per_pixel=1.22e5, decode_per_pixel=1.91e5, vae_channels=8,
+        weight_bytes=100 << 20,
+    ),
+    "wan2.1-1.3b": Shape(
+        layers=30, width=1536, feed_forward=8960, encode_per_pixel=5.19e6, decode_per_pixel=8.70e6, vae_channels=96,
+        weight_bytes=15 * GIB,
+    ),
+    "wan2.1-14b": Shape(
+        layers=40, width=5120, feed_forward=13824, encode_per_pixel=5.19e6, decode_per_pixel=8.70e6, vae_channels=96,
+        weight_bytes=40 * GIB,
+    ),
+}  # fmt: skip
+
+# Share of the measured speed that each kind of stage is taken to reach before one was observed; roughly what the
+# embedded model does on two cores.
+_SHARES = {"native": 0.5, "freeswim": 0.45, "naive": 0.4, "encode": 1.0, "decode": 1.2}
+
+# Bytes of activations per token and channel of the transformer, and per pixel and channel of the VAE's largest maps.
+_TOKEN_BYTES = 60
+_PIXEL_BYTES = 80
+_PROCESS_BYTES = 900 << 20  # Python, torch and diffusers themselves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Operations per second of this device: of large matrix products, and of the VAE's kind of convolution."""
+
+    matrix: float
+    convolution: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Seconds of the whole run and of each stage, and bytes at the peak."""
+
+    seconds: float
+    stages: dict[str, float]
+    memory: int
+
+
+def measure_speed(device: str | None = None) -> Speed:
+    """Times a matrix product and a convolution for about a tenth of a second each."""
+    import torch
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    cuda = device.startswith("cuda")
+    side, dtype = (8192, torch.bfloat16) if cuda else (768, torch.float32)
+    a = torch.randn(side, side, device=device, dtype=dtype)
+    channels, height = (96, 256) if cuda else (32, 96)
+    video = torch.randn(1, channels, 3, height, height, device=device)
+    kernel = torch.randn(channels, channels, 3, 3, 3, device=device)
+    settle: Callable[[], object] = torch.cuda.synchronize if cuda else lambda: None
+
+    def rate(work: Callable[[], object], operations: float) -> float:
+        work()
+        settle()
+        times: list[float] = []
+        began = time.perf_counter()
+        while len(times) < 3 or time.perf_counter() - began < 0.1:
+            start = time.perf_counter()
+            work()
+            settle()
+            times.append(time.perf_counter() - start)
+        return operations / median(times)
+
+    with torch.no_grad():
+        return Speed(
+            matrix=rate(lambda: a @ a, 2 * side**3),
+            convolution=rate(
+                lambda: torch.nn.functional.conv3d(video, kernel, padding=(0, 1, 1)),
+                2 * channels**2 * 27 * height**2,
+            ),
+        )
+
+
+@dataclass
+class Meter:
+    """Estimates runs on one device and learns from those that ended. `speed` is measured at the first estimate."""
+
+    speed: Speed | None = None
+    accelerated: bool = False  # the VAE works in tiles of the native size there
+    _shares: dict[tuple[str, str], deque[float]] = field(default_factory=dict)  # (model, kind) -> the latest ones
+
+    def estimate(self, plan: Plan) -> Estimate:
+        """Raises ValueError for a model whose shape isn't known (a local folder)."""
+        stages = {name: self._seconds(plan, name, work) for name, work in operations(plan).items()}
+        return Estimate(seconds=sum(stages.values()), stages=stages, memory=memory(plan, accelerated=self.accelerated))
+
+    def observe(self, plan: Plan, seconds: Mapping[str, float]) -> None:
+        """Takes note of how long the stages of a finished run took."""
+        for name, work in operations(plan).items():
+            if seconds.get(name, 0) > 0:
+                share = work / (seconds[name] * self._rate(name))
+                key = plan.model.name, _kind(name)
+                self._shares.setdefault(key, deque(maxlen=5)).append(share)
+
+    def _seconds(self, plan: Plan, name: str, work: float) -> float:
+        seen = self._shares.get((plan.model.name, _kind(name)))
+        return work / (self._rate(name) * (median(seen) if seen else _SHARES[_kind(name)]))
+
+    def _rate(self, name: str) -> float:
+        self.speed = self.speed or measure_speed()
+        return self.speed.convolution if _kind(name) in ("encode", "decode") else self.speed.matrix
+
+
+def operations(plan: Plan) -> dict[str, float]:
+    """Floating-point operations of each stage of a run, by the stages' names."""
+    shape, steps = _shape(plan), plan.request.steps
+    branches = 2 if plan.request.guidance_scale > 1 else 1
+    work: dict[str, float] = {}
+    if not plan.own_video:
+        tokens = math.prod(plan.grid(plan.native))
+        work["native"] = steps * branches * _forward(plan, tokens, tokens)
+        work["decode native"] = shape.decode_per_pixel * _pixels(plan, plan.native)
+    if not plan.passes or plan.begin == steps:
+        return work
+    if plan.begin:
+        work["encode"] = shape.encode_per_pixel * _pixels(plan, plan.padded)
+    for name, config in plan.passes.items():
+        work[name] = _refine(plan, config, steps - plan.begin, branches)
+        work[f"decode {name}"] = shape.decode_per_pixel * _pixels(plan, plan.padded)
+    return work
+
+
+def memory(plan: Plan, *, accelerated: bool = False) -> int:
+    """Bytes at the peak of a run: of the accelerator where there is one, else of the process."""
+    shape = _shape(plan)
+    size = plan.padded if plan.refines else plan.native
+    activations = math.prod(plan.grid(size)) * shape.width * _TOKEN_BYTES
+    record = 4 * shape.layers * shape.width * _guide_tokens(plan, plan.config) * (2 if accelerated else 4)
+    tile = plan.model.native if accelerated and not fits(size, plan.model.native) else size
+    frames = 12.0 * plan.request.num_frames * size.width * size.height  # float32 RGB
+    vae = tile.width * tile.height * plan.model.frames_per_latent * shape.vae_channels * _PIXEL_BYTES + 2 * frames
+    return int(shape.weight_bytes + max(activations + record, vae) + (0 if accelerated else _PROCESS_BYTES))
+
+
+def _shape(plan: Plan) -> Shape:
+    if plan.model.name not in SHAPES:
+        raise ValueError(f"model={plan.model.name!r} has no known cost; choose one of {', '.join(SHAPES)}")
+    return SHAPES[plan.model.name]
+
+
+def _kind(stage: str) -> str:
+    return stage.split(" ")[0]
+
+
+def _pixels(plan: Plan, size: Size) -> int:
+    return plan.request.num_frames * size.width * size.height
+
+
+def _forward(plan: Plan, tokens: int, keys: int) -> float:
+    """One pass of the transformer over `tokens`, each of which sees `keys` tokens and the whole prompt."""
+    shape, text = _shape(plan), plan.model.max_sequence_length
+    linear = 2 * tokens * shape.width * (6 * shape.width + 2 * shape.feed_forward) + 4 * text * shape.width**2
+    attention = 4 * tokens * (keys + text) * shape.width
+    return shape.layers * (linear + attention)
+
+
+def _refine(plan: Plan, config: FreeSwimConfig, steps: int, branches: int) -> float:
+    """All passes of stage 2: a window pass per step and branch, and the guide's passes when they are due."""
+    grid = plan.grid(plan.padded)
+    seen = math.prod(min(side, window) for side, window in zip(grid[1:], config.window, strict=True))
+    guide = _guide_tokens(plan, config)
+    guided = 0 if not guide else branches if config.guide_unconditional else 1
+    due = [i for i in range(0, steps, config.refresh_interval) if i == 0 or i / steps < config.refresh_until]
+    context = guide if config.override != "output" else 0
+    windows = _forward(plan, math.prod(grid), grid[0] * seen)
+    extra = _forward(plan, math.prod(grid), grid[0] * seen + context)
+    return steps * (guided * extra + (branches - guided) * windows) + len(due) * guided * _forward(plan, guide, guide)
+
+
+def _guide_tokens(plan: Plan, config: FreeSwimConfig) -> int:
+    """Tokens of the guide's pass; 0 without one, as where the target fits into the window."""
+    frames, *grid = plan.grid(plan.padded)
+    if not plan.refines or config.guide == "none" or all(g <= w for g, w in zip(grid, config.window, strict=True)):
+        return 0
+    small = (grid[0], grid[1]) if config.guide == "full" else guide_grid((grid[0], grid[1]), config.window)
+    return frames * math.prod(small)

@@ -1,0 +1,39 @@
+"""Draft, Balanced and Best: how much time a run may take, as settings of a model."""
+
+from typing import Literal, get_args
+
+from freeswim.models import BaseModel
+from freeswim.request import Request
+
+Quality = Literal["draft", "balanced", "best"]
+QUALITIES: tuple[Quality, ...] = get_args(Quality)
+
+LABELS: dict[Quality, str] = {"draft": "Draft", "balanced": "Balanced", "best": "Best"}
+
+
+def quality_values(model: BaseModel, quality: str) -> dict[str, int]:
+    """The form's steps, frames and refresh_interval for a quality. ValueError for an unknown one.
+
+    Balanced is the model's own default. Draft takes about 2/5 of the steps, half of the frames and refreshes the guide
+    half as often; Best takes half as many steps again and refreshes the guide at every step.
+    """
+    if quality not in QUALITIES:
+        raise ValueError(f"{quality=} is unknown; choose one of {', '.join(QUALITIES)}")
+    usual = Request(prompt="-", model=model.name).resolved(model)
+    k, interval = model.frames_per_latent, usual.refresh_interval or 1
+    steps, frames = usual.steps, usual.num_frames
+    if quality == "draft":
+        latents = (frames - 1) // k
+        steps, frames, interval = max(4, round(0.4 * steps)), latents // 2 * k + 1, 2 * interval
+    elif quality == "best":
+        steps, interval = round(1.5 * steps), 1
+    return {"steps": steps, "frames": frames, "refresh_interval": interval}
+
+
+def quality_info(model: BaseModel) -> str:
+    """What each of them sets, in one line."""
+    parts = []
+    for quality in QUALITIES:
+        values = quality_values(model, quality)
+        parts.append(f"{LABELS[quality]}: {values['steps']} steps, {values['frames']} frames")
+    return "; ".join(parts) + "."

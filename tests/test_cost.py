@@ -1,0 +1,80 @@
+"""The estimate of time and memory, on numbers alone: nothing is loaded or timed but in the test of the speed."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from freeswim.cost import Meter, Speed, measure_speed, operations
+from freeswim.models import MODELS
+from freeswim.plan import Plan, make_plan
+from freeswim.request import Request
+
+SPEED = Speed(matrix=1e12, convolution=1e11)
+
+
+def plan(**values: Any) -> Plan:
+    request: dict[str, Any] = {"prompt": "a", "width": 512, "height": 288, "compare": True} | values
+    return make_plan(Request(**request))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_stages_are_those_that_a_run_reports(model: str) -> None:
+    small: dict[str, Any] = {"width": 256, "height": 144}
+    cases: list[dict[str, Any]] = [{}, {"strength": 1.0}, {"strength": 0.0}, {"compare": False}, small]
+    for values in cases:
+        made = plan(model=model, **({"width": 3840, "height": 2160} | values))
+        assert list(operations(made)) == [stage.name for stage in made.stages()]
+
+
+def test_work_grows_with_what_costs_time() -> None:
+    def work(name: str = "freeswim", **values: Any) -> float:
+        return operations(plan(**values))[name]
+
+    assert work("native", steps=40) == 2 * work("native", steps=20)
+    assert work("native", guidance_scale=1.0) == work("native") / 2
+    assert work(width=768, height=432) > 2 * work()
+    assert work(refresh_interval=1) > work(refresh_interval=2) > work(refresh_interval=2, refresh_until=0.2)
+    assert work(guide="full") > work(guide="downsampled") > work(guide="none")
+    assert work(guide_unconditional=True) > work(guide_unconditional=False)
+    assert work("naive") < work()
+
+
+def test_full_attention_at_a_known_size_is_counted_to_the_operation() -> None:
+    made = plan(width=256, height=144, num_frames=1, steps=1, guidance_scale=1.0)
+    tokens, width, text = 9 * 16, 320, 32
+    linear = tokens * (4 * width**2 + 2 * width**2 + 2 * 1280 * width) + 2 * text * width**2
+    attention = 2 * tokens * (tokens + text) * width
+    assert operations(made)["native"] == 8 * 2 * (linear + attention)
+
+
+def test_an_estimate_follows_what_runs_really_took() -> None:
+    meter = Meter(speed=SPEED)
+    before = meter.estimate(plan())
+    assert before.seconds == pytest.approx(sum(before.stages.values()))
+    took = {stage: 3 * seconds for stage, seconds in before.stages.items()}
+    meter.observe(plan(), took)
+    after = meter.estimate(plan(steps=30))
+    assert after.stages["native"] == pytest.approx(3 * 1.5 * before.stages["native"])
+    wan = plan(model="wan2.1-1.3b", width=1920, height=1080)
+    assert meter.estimate(wan).seconds == Meter(speed=SPEED).estimate(wan).seconds, "another model was not observed"
+
+
+def test_memory_grows_with_the_size_and_tiles_bound_the_vae() -> None:
+    meter = Meter(speed=SPEED)
+    assert meter.estimate(plan(width=1536, height=864)).memory > meter.estimate(plan()).memory
+    wan = plan(model="wan2.1-1.3b", width=3840, height=2160)
+    tiled = dataclasses.replace(meter, accelerated=True).estimate(wan).memory
+    assert tiled < meter.estimate(wan).memory
+
+
+def test_a_model_of_unknown_shape_is_refused() -> None:
+    made = dataclasses.replace(plan(), model=dataclasses.replace(MODELS["embedded"], name="/a/folder"))
+    with pytest.raises(ValueError, match="/a/folder"):
+        operations(made)
+
+
+def test_the_speed_of_this_device_is_measured_in_a_moment() -> None:
+    speed = measure_speed("cpu")
+    assert speed.matrix > 1e8
+    assert speed.convolution > 1e8
