@@ -6,6 +6,8 @@ from pathlib import Path
 
 # Before gradio is imported: the page asks nothing of the outside world.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+# Before torch is: waiting threads sleep, since spinning ones slow a busy computer down several times.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # On ZeroGPU this has to come before torch; elsewhere the package is absent.
 with suppress(ImportError):
