@@ -200,22 +200,24 @@ def test_a_visitor_types_a_prompt_and_gets_two_playing_videos(visit: Visit) -> N
     visit.generate.click()
     expect(visit.status).to_contain_text("of 2", timeout=60_000)
     expect(visit.generate).to_be_disabled()
-    expect(page.locator("#base-video video")).to_have_count(1, timeout=60_000)
+    native = page.locator("#comparison video[data-part=base]")
+    expect(native).to_have_js_property("videoWidth", 256, timeout=60_000)
     expect(visit.status).to_contain_text("Done", timeout=120_000)
     page.wait_for_function(
         """() => {
-            const pair = [...document.querySelectorAll("#pair video")];
-            return pair.length === 2 && pair.every(v => v.readyState >= 3 && !v.paused && v.currentTime > 0);
+            const pair = ["left", "right"].map(side => document.querySelector(`#comparison video[data-part=${side}]`));
+            return pair.every(v => v.readyState >= 3 && v.videoWidth === 288 && v.videoHeight === 160);
         }""",
         timeout=20_000,
     )
-    sizes = page.evaluate("[...document.querySelectorAll('video')].map(v => [v.videoWidth, v.videoHeight])")
-    assert sizes == [[288, 160], [288, 160], [256, 144]]
+    page.get_by_role("tab", name="FreeSwim", exact=True).click()
     expect(page.locator("#freeswim-video")).to_contain_text("288 × 160")
-    expect(page.locator("#base-video")).to_contain_text("256 × 144")
+    expect(page.locator("#freeswim-video video")).to_have_js_property("videoWidth", 288)
     with page.expect_download() as download:
         page.locator("#freeswim-video").get_by_label("Download").click()
     assert read_video(download.value.path()).frames.shape == (5, 160, 288, 3)
+    page.get_by_role("tab", name="Native", exact=True).click()
+    expect(page.locator("#base-video")).to_contain_text("256 × 144")
     page.get_by_role("button", name="Details of the run").click()
     expect(page.locator("#details")).to_contain_text("seconds")
     expect(visit.generate).to_be_enabled()
@@ -266,9 +268,9 @@ def test_examples_words_and_refused_values_are_shown_where_they_belong(visit: Vi
 def test_the_page_fits_its_window(browser: Browser, url: str, width: int) -> None:
     visit = Visit(browser, url, width=width)
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
-    boxes = [visit.page.locator(f"#{name}-video").bounding_box() for name in ("freeswim", "naive")]
-    assert boxes[0] is not None
-    assert boxes[1] is not None
-    side_by_side = boxes[0]["y"] == boxes[1]["y"]
-    assert side_by_side == (width > 620)
+    box = visit.page.locator("#comparison video[data-part=right]").locator("..").bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+    assert box["width"] > 300
     visit.page.close()

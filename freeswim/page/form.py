@@ -11,6 +11,7 @@ from freeswim.cost import Meter
 from freeswim.embedded import EXAMPLES
 from freeswim.models import MODELS
 from freeswim.page import handlers, text
+from freeswim.page.player import ComparePlayer
 from freeswim.page.quality import LABELS, quality_info, quality_values
 from freeswim.page.runner import Clip, Runner
 from freeswim.page.status import Status, status_html
@@ -20,11 +21,6 @@ Components = dict[str, gr.components.Component]
 
 # Runs wait for one another whether the page or the API asked for them.
 _QUEUE = "generate"
-
-# Both large videos start together, so that where they differ is seen at the same moment.
-_START_TOGETHER = """() => {
-    for (const video of document.querySelectorAll("#pair video")) { video.currentTime = 0; video.play(); }
-}"""
 
 # Until the button is disabled by the run itself, a double click must not ask for two runs.
 _ONE_CLICK = """() => {
@@ -145,7 +141,7 @@ def _advanced_fields() -> Components:
 
 
 def _outputs() -> dict[str, gr.components.Component]:
-    """The right-hand side: status, the pair, the native video, the details."""
+    """The right-hand side: status, the comparison, each video alone, the details."""
     outputs: Components = {"status": gr.HTML(status_html(None), elem_id="status")}
 
     def player(name: Literal["freeswim", "naive", "base"]) -> gr.Video:
@@ -159,12 +155,16 @@ def _outputs() -> dict[str, gr.components.Component]:
             elem_classes="player",
         )
 
-    with gr.Row(elem_id="pair"):
-        outputs["freeswim"] = player("freeswim")
-        outputs["naive"] = player("naive")
-    with gr.Row(elem_id="native"):
-        outputs["base"] = player("base")
-        gr.HTML(f"<p>{text.NATIVE_TEXT}</p>", elem_id="native-text")
+    with gr.Tabs(elem_id="videos"):
+        with gr.Tab("Compare"):
+            outputs["comparison"] = ComparePlayer(elem_id="comparison")
+        with gr.Tab("FreeSwim"):
+            outputs["freeswim"] = player("freeswim")
+        with gr.Tab("Naive windows"):
+            outputs["naive"] = player("naive")
+        with gr.Tab("Native"):
+            outputs["base"] = player("base")
+            gr.HTML(f"<p>{text.NATIVE_TEXT}</p>", elem_id="native-text")
     with gr.Accordion("Details of the run", open=False, elem_id="details"):
         outputs["details"] = gr.JSON(label="Details", show_label=False)
     return outputs
@@ -186,7 +186,12 @@ def _wire_run(run: handlers.Run, fields: Components, outputs: dict[str, gr.compo
     inputs = list(fields.values())
 
     def run_form(*values: Any) -> Iterator[dict[gr.components.Component, Any]]:
-        for change in handlers.run_form(run, dict(zip(fields, values, strict=True))):
+        form = dict(zip(fields, values, strict=True))
+        clips: dict[str, Clip | None] = {}
+        for change in handlers.run_form(run, form):
+            if not _LABELS.keys().isdisjoint(change):
+                clips |= {name: change[name] for name in _LABELS if name in change}
+                change["comparison"] = handlers.comparison(clips, form["resolution"])
             update = {outputs[name]: _show(name, change[name]) for name in names if name in change}
             if "running" in change:
                 update |= {
@@ -220,7 +225,6 @@ def _wire_run(run: handlers.Run, fields: Components, outputs: dict[str, gr.compo
         trigger_mode="multiple",  # "once" would swallow a click soon after Stop
         api_visibility="private",
     )
-    running.then(None, js=_START_TOGETHER, api_visibility="private")
     outputs["stop"].click(
         stopped,
         None,

@@ -11,8 +11,9 @@ from freeswim.cost import GIB, Meter
 from freeswim.embedded import VOCABULARY, unknown_words
 from freeswim.models import MODELS, BaseModel
 from freeswim.page import text
+from freeswim.page.player import ComparisonValue
 from freeswim.page.quality import quality_values
-from freeswim.page.runner import Update
+from freeswim.page.runner import Clip, Update
 from freeswim.page.status import Status, clock, status_html
 from freeswim.plan import make_plan
 from freeswim.request import MAX_SEED, Request, parse_size, parse_tokens
@@ -190,6 +191,21 @@ def run_api(run: Run, form: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Any, 
             for name in ("freeswim", "naive", "base")
         )
         yield freeswim, naive, base, details(request, update)
+
+
+def comparison(clips: Mapping[str, Clip | None], resolution: str) -> ComparisonValue:
+    """What the player shows of the clips that exist by now; `resolution` shapes its box from the start."""
+    width, height = parse_size(resolution)
+    paths = {name: clip.path for name, clip in clips.items() if clip is not None}
+    fps = next((clip.fps for clip in clips.values() if clip is not None), ComparisonValue.fps)
+    return ComparisonValue(
+        left=paths.get("naive"),
+        right=paths.get("freeswim"),
+        base=paths.get("base"),
+        fps=fps,
+        width=width,
+        height=height,
+    )
 
 
 def metered(run: Run, meter: Meter) -> Run:

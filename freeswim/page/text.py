@@ -11,7 +11,7 @@ INTRO = (
 
 NATIVE_TEXT = (
     "What the model makes at the size it was trained for. Both large videos start from this one: count what is in it, "
-    "then count again above."
+    "then count again in each of them."
 )
 
 FREESWIM_LABEL = "FreeSwim"
