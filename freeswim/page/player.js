@@ -57,10 +57,13 @@ function arrange() {
     part("right-tag").textContent = leader === "right" ? state.labels.right : "";
     for (const name of ["left", "base"]) {
         const radio = part(`choose-${name}`);
-        radio.checked = follower === name;
-        radio.nextElementSibling.textContent = state.labels[name];
+        radio.checked = (follower || "left") === name;
+        radio.disabled = !(there("right") && there("left") && there("base"));
+        if (state.labels[name]) radio.nextElementSibling.textContent = state.labels[name];
     }
-    part("sides").hidden = !(there("right") && there("left") && there("base"));
+    // The switch has its place from the start, and is gone only where there is nothing to switch to.
+    part("sides").classList.toggle("waiting", part("choose-base").disabled);
+    part("sides").classList.toggle("none", there("right") && there("left") && !state.urls.base);
     for (const name of ["play", "back", "forward", "time", "lens", "full"]) part(name).disabled = !leader;
     if (!leader) setLens(false);
     time.max = Math.max(0, state.frames - 1);
@@ -110,13 +113,14 @@ let joining = Promise.resolve();
 // The cast has changed: brings all that are on the screen to one frame, and lets them play on or begin.
 function join() {
     joining = joining.then(async () => {
-        const went = state.playing || (state.isNew && !calm());
         halt();
         arrange();
         if (root.dataset.state === "empty") return;
+        state.playing ||= state.isNew && !calm();
         state.isNew = false;
+        paintPlaying();
         await show(state.frame);
-        if (went) await play();
+        if (state.playing) await play(); // unless it was paused meanwhile
     });
     return joining;
 }
@@ -358,7 +362,7 @@ screen.addEventListener("pointerdown", (event) => {
     event.preventDefault();
 });
 screen.addEventListener("pointermove", (event) => {
-    if (!event.isPrimary) return;
+    if (!event.isPrimary || (!dragging && event.target.closest("button"))) return;
     if (dragging === "wipe") setWipe(place(event)[0]);
     if (dragging !== "wipe" || event.pointerType !== "touch") moveLens(event);
 });

@@ -54,7 +54,8 @@ class ComparisonValue:
     def __post_init__(self) -> None:
         if not 0 < self.fps < float("inf"):
             raise ValueError(f"fps={self.fps} must be a positive number of frames per second")
-        if (self.width is None) != (self.height is None) or min(self.width or 1, self.height or 1) < 1:
+        sides = (self.width, self.height)
+        if sides != (None, None) and not all(side is not None and side > 0 for side in sides):
             raise ValueError(f"width={self.width} and height={self.height} must be given together, in pixels")
 
 
@@ -195,8 +196,8 @@ MARKUP = f"""
     </div>
     <div class="tools">
       <div class="sides" role="radiogroup" aria-label="On the left" data-part="sides">
-        <label><input type="radio" data-part="choose-left" value="left"><span></span></label>
-        <label><input type="radio" data-part="choose-base" value="base"><span></span></label>
+        <label><input type="radio" data-part="choose-left" value="left"><span>{NAIVE_LABEL}</span></label>
+        <label><input type="radio" data-part="choose-base" value="base"><span>{NATIVE_ENLARGED_LABEL}</span></label>
       </div>
       {
     _button(
