@@ -31,6 +31,7 @@ def main() -> None:
         footer_links=["api", "settings"],
         ssr_mode=False,
         show_error=True,
+        max_file_size="200mb",
     )
 
 

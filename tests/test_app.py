@@ -20,7 +20,8 @@ from gradio_client.exceptions import AppError
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from freeswim.embedded import EXAMPLES
-from freeswim.video import read_settings, read_video
+from freeswim.request import Request
+from freeswim.video import Video, read_settings, read_video, write_video
 
 ROOT = Path(__file__).resolve().parent.parent
 PROMPT = EXAMPLES[0]
@@ -261,6 +262,28 @@ def test_examples_words_and_refused_values_are_shown_where_they_belong(visit: Vi
     assert below is not None
     assert below["y"] >= field["y"] + field["height"], "the message covers its field"
     expect(visit.status).to_contain_text("Ready")
+
+
+@pytest.mark.browser
+def test_a_dropped_video_restores_its_settings(visit: Visit, tmp_path: Path) -> None:
+    settings = Request(prompt=EXAMPLES[3], width=768, height=432, seed=77, steps=6, num_frames=9).resolved().to_dict()
+    path = write_video(tmp_path / "mine.mp4", Video(np.zeros((1, 16, 16, 3), np.uint8), 16.0), settings)
+    visit.page.locator("#restore input[type=file]").set_input_files(path)
+    expect(visit.prompt).to_have_value(EXAMPLES[3])
+    expect(visit.page.locator("#seed input[type=number]")).to_have_value("77")
+    visit.page.get_by_role("button", name="Advanced").click()
+    expect(visit.page.get_by_label("number input for Steps")).to_have_value("6")
+    expect(visit.page.get_by_label("number input for Frames")).to_have_value("9")
+    assert visit.errors == []
+
+
+@pytest.mark.browser
+def test_a_dropped_video_without_settings_changes_nothing_and_says_so(visit: Visit, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "other.mp4", Video(np.zeros((1, 16, 16, 3), np.uint8), 16.0))
+    before = visit.prompt.input_value()
+    visit.page.locator("#restore input[type=file]").set_input_files(path)
+    expect(visit.page.get_by_text("holds no settings")).to_be_visible()
+    expect(visit.prompt).to_have_value(before)
 
 
 @pytest.mark.browser

@@ -25,7 +25,7 @@ from freeswim.page.status import Status, clock, status_html
 from freeswim.pipeline import FreeSwimPipeline
 from freeswim.plan import make_plan
 from freeswim.request import Request
-from freeswim.video import read_settings, read_video
+from freeswim.video import Video, read_settings, read_video, write_video
 from tests.wan import tiny_pipeline
 
 TINY = dataclasses.replace(EMBEDDED, native_width=64, native_height=64, native_frames=5, max_sequence_length=16)
@@ -254,6 +254,32 @@ def test_the_api_yields_files_and_details_in_the_documented_order(runner: Runner
     assert last[3]["status"]["state"] == "done"
     with pytest.raises(gr.Error, match="strength=7"):
         next(handlers.run_api(runner.run, FORM | {"strength": 7}))
+
+
+def test_a_video_made_here_brings_its_settings_back(runner: Runner, tmp_path: Path) -> None:
+    form = FORM | {"strength": 0.6, "refresh_interval": 3, "guide": "full", "naive_mode": "blocks"}
+    clip: Clip = last_value(list(handlers.run_form(runner.run, form)), "freeswim")
+    restored = handlers.restored(clip.path)
+    assert restored.keys() == text.FIELDS.keys() - {"quality", "randomize"}
+    assert handlers.make_request(restored) == handlers.make_request(form)
+    kept = ("prompt", "resolution", "seed", "frames", "window", "query_tile", "guide", "strength")
+    assert [restored[name] for name in kept] == [form[name] for name in kept]
+    assert None not in restored.values()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (None, "holds no settings"),
+        ({"prompt": "a", "model": "/etc"}, "is unknown"),
+        ({"prompt": "a", "width": 512, "height": 288, "steps": -1}, "steps=-1"),
+        ({"wish": 1}, "unknown settings: wish"),
+    ],
+)
+def test_a_video_without_usable_settings_says_why(tmp_path: Path, settings: Any, message: str) -> None:
+    path = write_video(tmp_path / "a.mp4", Video(np.zeros((1, 16, 16, 3), np.uint8), 16.0), settings)
+    with pytest.raises(ValueError, match=message):
+        handlers.restored(str(path))
 
 
 @pytest.mark.parametrize("name", MODELS)

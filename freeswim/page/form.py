@@ -52,11 +52,15 @@ def build_page(runner: Runner, *, meter: Meter | None = None, gpu: Callable[[Any
                 expected = gr.HTML(elem_id="estimate")
                 with gr.Accordion("Advanced", open=False, elem_id="advanced"):
                     fields |= _advanced_fields()
+                dropped = gr.File(
+                    label=text.RESTORE_LABEL, file_types=[".mp4"], height=112, elem_id="restore", interactive=True
+                )
             with gr.Column(elem_id="stage", min_width=280):
                 outputs = _outputs()
         outputs |= {"seed": fields["seed"], "go": go, "stop": stop}
         running = _wire_run(run, fields, outputs)
         _wire_help(fields, note)
+        _wire_restore(fields, dropped)
         _wire_estimate(page, running, meter, fields, expected)
         gr.api(
             api_endpoint(run),
@@ -281,7 +285,26 @@ def _wire_help(fields: Components, note: gr.HTML) -> None:
 
     settings = [fields[name] for name in ("steps", "frames", "refresh_interval")]
     fields["quality"].input(choose_quality, [model, fields["quality"]], settings, **quiet)
-    model.change(choose_model, [model, prompt], [note, *(fields[name] for name in changed)], **quiet)
+    # input, not change: a video's settings choose a model too, and bring their own values
+    model.input(choose_model, [model, prompt], [note, *(fields[name] for name in changed)], **quiet)
+
+
+def _wire_restore(fields: Components, dropped: gr.File) -> None:
+    """A video dropped onto the page brings its settings back into the form."""
+
+    def restore(path: str) -> dict[gr.components.Component, Any]:
+        try:
+            values = handlers.restored(path)
+        except (ValueError, TypeError) as error:
+            gr.Warning(str(error))
+            return {dropped: None}
+        gr.Info(text.RESTORED)
+        # No longer one of the qualities, and the seed is to be used as it is.
+        values |= {"quality": None, "randomize": False}
+        return {fields[name]: value for name, value in values.items()} | {dropped: None}
+
+    # Queued, in a queue of its own: messages reach the page from there only.
+    dropped.upload(restore, dropped, [*fields.values(), dropped], show_progress="hidden", api_visibility="private")
 
 
 def api_endpoint(run: handlers.Run) -> Callable[..., Iterator[Any]]:

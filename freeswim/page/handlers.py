@@ -17,6 +17,7 @@ from freeswim.page.runner import Clip, Update
 from freeswim.page.status import Status, clock, status_html
 from freeswim.plan import make_plan
 from freeswim.request import MAX_SEED, Request, parse_size, parse_tokens
+from freeswim.video import read_settings
 
 # Runner.run, possibly behind ZeroGPU's decorator.
 Run = Callable[[Request], Iterator[Update]]
@@ -191,6 +192,26 @@ def run_api(run: Run, form: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Any, 
             for name in ("freeswim", "naive", "base")
         )
         yield freeswim, naive, base, details(request, update)
+
+
+def restored(path: str) -> dict[str, Any]:
+    """The form's values from the settings in a video that was made here.
+
+    Raises ValueError for a file without settings and for settings that this device or version refuses: what stands in
+    a file is anybody's.
+    """
+    settings = read_settings(path)
+    if settings is None:
+        raise ValueError("this video holds no settings; drop one that FreeSwim made")
+    request = Request.from_dict(settings)
+    form: dict[str, Any] = {**request.to_dict(), "resolution": f"{request.width}x{request.height}"}
+    form["frames"] = form["num_frames"]
+    for name in OPTIONAL:
+        value = form[name]  # whole, where placeholder() rounds
+        form[name] = "" if value is None else placeholder(value) if isinstance(value, list) else str(value)
+    form = {name: form[name] for name in text.FIELDS if name in form}
+    resolved = make_request(form).to_dict()
+    return {name: resolved[_REQUEST_NAMES.get(name, name)] if value is None else value for name, value in form.items()}
 
 
 def comparison(clips: Mapping[str, Clip | None], resolution: str) -> ComparisonValue:

@@ -43,6 +43,9 @@ FIELDS: dict[str, tuple[str, str]] = {
     "naive_mode": ("Naive windows", "What to compare with: windows cut off at the border, or separate blocks."),
 }
 
+RESTORE_LABEL = "Settings from a video"
+RESTORED = "The settings of this video are in the form now."
+
 GUIDES = (("Small copy of the scene", "downsampled"), ("Full size, as published", "full"), ("None", "none"))
 OVERRIDES = (("Both", "both"), ("Its reading of the prompt, as published", "output"), ("Its view", "context"))
 NAIVE_MODES = (("Clipped at the border", "clipped"), ("Separate blocks", "blocks"))
