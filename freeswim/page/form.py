@@ -164,7 +164,7 @@ def _outputs() -> dict[str, gr.components.Component]:
             outputs["comparison"] = ComparePlayer(elem_id="comparison")
         with gr.Tab("FreeSwim"):
             outputs["freeswim"] = player("freeswim")
-        with gr.Tab("Naive windows"):
+        with gr.Tab("Naive"):
             outputs["naive"] = player("naive")
         with gr.Tab("Native"):
             outputs["base"] = player("base")
