@@ -2,7 +2,8 @@
 
 A small convolutional network marks the pixels of suns, moons, balloons and boats; it was trained on drawn scenes, whose
 true coverage is known (`training.train_detector`), at one to three times the native size. Connected regions of marked
-pixels are subjects; the colour is read from the pixels themselves.
+pixels are subjects, but for a balloon's basket and a boat's hull, which belong to what hangs or stands above them. The
+colour is read from the pixels themselves.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from scipy import ndimage
 from torch import nn
@@ -18,7 +20,13 @@ KINDS = ("sun", "moon", "balloon", "boat")
 WEIGHTS = Path(__file__).with_name("subject_detector.safetensors")
 # Hues in degrees of the colour words, as the renderer paints them. White is told by its saturation.
 HUES = {"red": 2, "orange": 27, "yellow": 49, "green": 135, "blue": 222, "purple": 281, "pink": 335}
-MIN_PIXELS = 90  # the smallest subject at native size covers about 300
+# The smallest subject at native size covers about 300. In a larger picture this stays as it is: what is to be counted
+# there are subjects of native size.
+MIN_PIXELS = 90
+# Ropes and the gap under a sail are not part of a subject, and wide enough in a large picture to cut it in two. So a
+# region directly below one of its kind is a part of it, if no larger than this share of it. A copy is about as large.
+LOWER_PART = {"balloon": 0.12, "boat": 0.6}
+LOWER_GAP = 0.2  # and no farther below than this share of the upper region's height
 
 
 class SubjectNet(nn.Module):
@@ -28,28 +36,33 @@ class SubjectNet(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.SiLU()]
         for dilation in (1, 2, 4, 8, 16, 2, 1):
-            layers += [nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation), nn.GroupNorm(4, width), nn.SiLU()]
+            layers.append(nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation))
+            layers += [nn.GroupNorm(4, width), nn.SiLU()]
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, 1 + len(KINDS), 1))
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.layers(pictures * 2 - 1)
+        logits: torch.Tensor = self.layers(pictures * 2 - 1)
+        return logits
 
 
 @dataclass(frozen=True)
 class Subject:
+    """One subject of a picture."""
+
     kind: str
     colour: str
     pixels: int
     centre: tuple[float, float]  # x, y as fractions of the picture
 
 
-def load(device: torch.device | str = "cpu") -> SubjectNet:
+def load(device: torch.device | str = "cpu", weights: Path = WEIGHTS) -> SubjectNet:
+    """The trained network."""
     net = SubjectNet()
-    net.load_state_dict(load_file(WEIGHTS))
+    net.load_state_dict(load_file(weights))
     return net.eval().to(device)
 
 
-def colour_word(pixels: np.ndarray) -> str:
+def colour_word(pixels: NDArray[np.floating]) -> str:
     """The colour word nearest to (N, 3) pixels in 0..1, by hue, weighted by saturation."""
     top, low = pixels.max(1), pixels.min(1)
     chroma = top - low
@@ -64,47 +77,79 @@ def colour_word(pixels: np.ndarray) -> str:
 
 
 @torch.no_grad()
-def find(net: SubjectNet, frames: np.ndarray) -> list[list[Subject]]:
+def find(net: SubjectNet, frames: NDArray[np.uint8]) -> list[list[Subject]]:
     """Subjects in each of uint8 (N, H, W, 3) frames, largest first."""
     device = next(net.parameters()).device
     found = []
     for frame in frames:
         picture = torch.from_numpy(np.ascontiguousarray(frame)).to(device).permute(2, 0, 1)[None].float() / 255
         chances = net(picture)[0].softmax(0).cpu().numpy()
-        found.append(_regions(chances, frame[::2, ::2][: chances.shape[1], : chances.shape[2]] / 255.0))
+        pixels = frame[::2, ::2][: chances.shape[1], : chances.shape[2]] / 255.0
+        regions = _joined(_regions(chances))
+        subjects = [_subject(region, kind, pixels) for region, kind in regions if region.sum() * 4 >= MIN_PIXELS]
+        found.append(sorted(subjects, key=lambda s: -s.pixels))
     return found
 
 
-def _regions(chances: np.ndarray, pixels: np.ndarray) -> list[Subject]:
+Region = tuple[NDArray[np.bool_], str]  # pixels at half size (H / 2, W / 2), and their kind
+
+
+def _regions(chances: NDArray[np.floating]) -> list[Region]:
+    """Connected regions of `chances` (1 + kinds, H / 2, W / 2), largest first."""
     labels, count = ndimage.label(ndimage.binary_opening(chances[0] < 0.5))
-    subjects = []
-    for i in range(1, count + 1):
-        region = labels == i
-        area = int(region.sum()) * 4
-        if area < MIN_PIXELS:
-            continue
-        kind = KINDS[int(chances[1:, region].sum(1).argmax())]
-        # the basket and the hull are not what a colour word speaks of
-        rows = np.flatnonzero(region.any(1))
-        cut = rows[0] + int(len(rows) * (0.7 if kind in ("balloon", "boat") else 1.0)) + 1
-        upper = region & (np.arange(len(region))[:, None] < cut)
-        core = ndimage.binary_erosion(upper)
-        y, x = ndimage.center_of_mass(region)
-        colour = colour_word(pixels[core if core.sum() > 12 else upper])
-        subjects.append(Subject(kind, colour, area, (x / region.shape[1], y / region.shape[0])))
-    return sorted(subjects, key=lambda s: -s.pixels)
+    masks = sorted((labels == i for i in range(1, count + 1)), key=lambda mask: -mask.sum())
+    return [(mask, KINDS[int(chances[1:, mask].sum(1).argmax())]) for mask in masks]
 
 
-def count_subjects(net: SubjectNet, video: np.ndarray) -> float:
+def _joined(regions: list[Region]) -> list[Region]:
+    """Regions, largest first, with baskets and hulls joined to the balloons and boats that they belong to."""
+    whole: list[Region] = []
+    for mask, kind in regions:
+        owner = next((i for i, (upper, k) in enumerate(whole) if k == kind and _is_lower_part(mask, upper, kind)), None)
+        if owner is None:
+            whole.append((mask, kind))
+        else:
+            whole[owner] = (whole[owner][0] | mask, kind)
+    return whole
+
+
+def _is_lower_part(mask: NDArray[np.bool_], upper: NDArray[np.bool_], kind: str) -> bool:
+    """Whether `mask` is so small and so close below `upper`, under its middle, that it must be a part of it."""
+    if mask.sum() > LOWER_PART.get(kind, 0) * upper.sum():
+        return False
+    (top, bottom), (left, right) = (np.flatnonzero(upper.any(axis))[[0, -1]] for axis in (1, 0))
+    gap = np.flatnonzero(mask.any(1))[0] - bottom - 1
+    middle = np.flatnonzero(mask.any(0))[[0, -1]].mean()
+    height, width = bottom + 1 - top, right + 1 - left
+    # a sail's lower edge may reach below the hull's upper one
+    return bool(-LOWER_GAP * height < gap < LOWER_GAP * height and abs(middle - (left + right) / 2) < width / 4)
+
+
+def _subject(region: NDArray[np.bool_], kind: str, pixels: NDArray[np.floating]) -> Subject:
+    """Describe a region of a picture at half size, `pixels` (H / 2, W / 2, 3) in 0..1."""
+    # the basket and the hull are not what a colour word speaks of
+    rows = np.flatnonzero(region.any(1))
+    cut = rows[0] + int(len(rows) * (0.7 if kind in LOWER_PART else 1.0)) + 1
+    upper = region & (np.arange(len(region))[:, None] < cut)
+    core = ndimage.binary_erosion(upper)
+    colour = colour_word(pixels[core if core.sum() > 12 else upper])
+    y, x = ndimage.center_of_mass(region)
+    centre = (float(x) / region.shape[1], float(y) / region.shape[0])
+    return Subject(kind, colour, int(region.sum()) * 4, centre)
+
+
+def five_frames(video: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Five frames of (T, H, W, 3), evenly spread."""
+    return video[np.linspace(0, len(video) - 1, 5).round().astype(int)]
+
+
+def count_subjects(net: SubjectNet, video: NDArray[np.uint8]) -> float:
     """Median number of subjects over five frames of uint8 (T, H, W, 3)."""
-    picks = np.linspace(0, len(video) - 1, 5).round().astype(int)
-    return float(np.median([len(s) for s in find(net, video[picks])]))
+    return float(np.median([len(subjects) for subjects in find(net, five_frames(video))]))
 
 
-def shows_exactly(net: SubjectNet, video: np.ndarray, kind: str, colour: str) -> tuple[bool, bool]:
+def shows_exactly(net: SubjectNet, video: NDArray[np.uint8], kind: str, colour: str) -> tuple[bool, bool]:
     """Whether most of five frames show exactly one subject, and whether it is also of this kind and colour."""
-    picks = np.linspace(0, len(video) - 1, 5).round().astype(int)
-    frames = find(net, video[picks])
-    single = [f[0] for f in frames if len(f) == 1]
+    single = [subjects[0] for subjects in find(net, five_frames(video)) if len(subjects) == 1]
     right = [s for s in single if s.kind == kind and s.colour == colour]
     return len(single) >= 3, len(right) >= 3
