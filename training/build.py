@@ -60,8 +60,14 @@ def build_scheduler() -> UniPCMultistepScheduler:
     )
 
 
-def save(folder: Path, vae, transformer, text_encoder, tokenizer) -> None:
-    """Write a `WanPipeline` in half precision. Parts that Wan keeps in float32 are stored so too by `from_pretrained`."""
+def save(
+    folder: Path,
+    vae: AutoencoderKLWan,
+    transformer: WanTransformer3DModel,
+    text_encoder: UMT5EncoderModel,
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    """Write a `WanPipeline` in half precision. The parts are converted in place."""
     pipe = WanPipeline(
         tokenizer=tokenizer, text_encoder=text_encoder.to(torch.float16), vae=vae.to(torch.float16),
         scheduler=build_scheduler(), transformer=transformer.to(torch.float16),

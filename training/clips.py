@@ -3,16 +3,20 @@
 import numpy as np
 import torch
 
-from training.render import Renderer
+from training.render import Renderer, to_uint8
 from training.scenes import ASPECTS, SUBJECT_COLOURS, Scene, View, caption, held_out, sample_scene, sample_view
 
 FRAMES = 17
 CLOSE_SHARE = 0.38  # crops of larger scenes: they teach what things look like up close
 
 
-def sample_clips(rng: np.random.Generator, count: int, aspect: str, captions: int = 1):
+def sample_clips(
+    rng: np.random.Generator, count: int, aspect: str, captions: int = 1
+) -> tuple[list[Scene], list[View], list[list[str]]]:
     """`count` scenes, a view of each, and `captions` random captions of each view."""
-    scenes, views, texts = [], [], []
+    scenes: list[Scene] = []
+    views: list[View] = []
+    texts: list[list[str]] = []
     for i in range(count):
         # one kind of subject in a row: the renderer draws only the kinds that a batch holds
         kind = list(SUBJECT_COLOURS)[(i // 32) % len(SUBJECT_COLOURS)]
@@ -34,8 +38,7 @@ def render_bank(
     size = (height * scale, width * scale)
     bank = torch.empty(len(scenes), FRAMES, *size, 3, dtype=torch.uint8, device=renderer.device)
     for i in range(0, len(scenes), batch):
-        video = renderer(scenes[i : i + batch], views[i : i + batch], size, FRAMES)
-        bank[i : i + batch] = (video * 255).round().to(torch.uint8)
+        bank[i : i + batch] = to_uint8(renderer(scenes[i : i + batch], views[i : i + batch], size, FRAMES))
     return bank
 
 

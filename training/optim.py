@@ -1,7 +1,7 @@
 """Muon for matrices and convolution kernels, AdamW for the rest, one linear schedule, and an average of the weights."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
@@ -20,7 +20,12 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure=None):  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step; a `closure` that computes the loss anew is called first, as `torch.optim` has it."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             by_shape = defaultdict(list)
             for p in group["params"]:
@@ -35,6 +40,7 @@ class Muon(torch.optim.Optimizer):
                 torch._foreach_mul_(same, 1 - group["lr"] * group["weight_decay"])
                 steps = [u.view_as(p).to(p.dtype) for u, p in zip(updates.unbind(0), same, strict=True)]
                 torch._foreach_add_(same, steps, alpha=-group["lr"] * scale)
+        return loss
 
     def _buffer(self, p: nn.Parameter) -> torch.Tensor:
         state = self.state[p]
@@ -61,10 +67,12 @@ class Trainer:
 
     def __init__(self, modules: list[nn.Module], *, lr: float, edge: tuple[str, ...], warmup: float = 0.02) -> None:
         """`edge`: names of layers at the ends of the network (embeddings, heads), which Muon does not suit."""
-        inner, outer = [], []
+        inner: list[nn.Parameter] = []
+        outer: list[nn.Parameter] = []
         for module in modules:
             for name, p in module.named_parameters():
-                (inner if p.ndim >= 2 and min(p.flatten(1).shape) > 8 and not any(e in name for e in edge) else outer).append(p)
+                is_matrix = p.ndim >= 2 and min(p.flatten(1).shape) > 8
+                (inner if is_matrix and not any(e in name for e in edge) else outer).append(p)
         self.params = [*inner, *outer]
         self.optimisers = [
             Muon(inner, lr=lr),

@@ -93,7 +93,8 @@ class Scene:
 
     def position(self, time: float) -> tuple[float, float]:
         """Centre of the subject at `time` in 0..1."""
-        return tuple(a + (b - a) * time for a, b in zip(self.start, self.end, strict=True))  # type: ignore[return-value]
+        (x0, y0), (x1, y1) = self.start, self.end
+        return x0 + (x1 - x0) * time, y0 + (y1 - y0) * time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +152,12 @@ def sample_scene(rng: np.random.Generator, aspect: str = "wide", subject: str | 
     )  # fmt: skip
 
 
-def _path(rng, subject, motion, width, height, horizon):
+Point = tuple[float, float]
+
+
+def _path(
+    rng: np.random.Generator, subject: str, motion: str, width: float, height: float, horizon: float
+) -> tuple[float, Point, Point]:
     """Radius, first and last centre of the subject; travel is 0.22..0.34 units over the clip."""
     travel = rng.uniform(0.22, 0.34)
     if subject in ("sun", "moon"):
@@ -219,9 +225,7 @@ def sample_view(scene: Scene, rng: np.random.Generator, max_zoom: float = 3.0) -
         y = (y0 + y1) / 2 - view_h * rng.uniform(0.3, 0.7)
     else:
         x, y = rng.uniform(0, scene.width - view_w), rng.uniform(0, scene.height - view_h)
-    return View(
-        x=float(np.clip(x, 0, scene.width - view_w)), y=float(np.clip(y, 0, scene.height - view_h)), zoom=zoom
-    )
+    return View(x=float(np.clip(x, 0, scene.width - view_w)), y=float(np.clip(y, 0, scene.height - view_h)), zoom=zoom)
 
 
 def vocabulary() -> list[str]:

@@ -1,11 +1,12 @@
 """Train the network that counts subjects (`benchmarks.subjects`) on drawn scenes, and report its own error.
 
-    python -m training.train_detector --seconds 40
+python -m training.train_detector --seconds 25
 """
 
 import argparse
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from safetensors.torch import save_file
 
 from benchmarks.subjects import KINDS, WEIGHTS, SubjectNet, find
 from training.clips import CLOSE_SHARE
-from training.render import Renderer
+from training.render import Renderer, to_uint8
 from training.scenes import SUBJECT_COLOURS, View, sample_scene, sample_view, unseen_scenes
+
+PEAK_LR = 2e-3
 
 
 @torch.no_grad()
@@ -29,7 +32,7 @@ def draw_bank(renderer: Renderer, count: int, rng: np.random.Generator) -> tuple
         views = [sample_view(s, rng) if rng.random() > CLOSE_SHARE else View() for s in scenes]
         video, cover = renderer.with_subject(scenes, views, (144, 256), 3)
         frame = int(rng.integers(3))
-        pictures.append((video[:, frame] * 255).round().to(torch.uint8).permute(0, 3, 1, 2))
+        pictures.append(to_uint8(video[:, frame]).permute(0, 3, 1, 2))
         small = F.avg_pool2d(cover[:, frame][:, None], 2)[:, 0]
         classes.append((small > 0.5).to(torch.uint8) * (1 + KINDS.index(kind)))
     return torch.cat(pictures), torch.cat(classes)
@@ -56,48 +59,55 @@ def augment(pictures: torch.Tensor, classes: torch.Tensor) -> tuple[torch.Tensor
     return (x * light + 0.03 * torch.rand(()).item() * torch.randn_like(x)).clamp(0, 1), classes.long()
 
 
-def errors(net: SubjectNet, renderer: Renderer, count: int, scale: int) -> dict[str, float]:
+def errors(net: SubjectNet, renderer: Renderer, count: int, scale: int, seed: int = 77) -> dict[str, float]:
     """On true pictures with exactly one subject, drawn at `scale`: how often count, kind and colour are misread."""
-    scenes = unseen_scenes(np.random.default_rng(77), count)
-    wrong_count = wrong_kind = wrong_colour = 0
+    scenes = unseen_scenes(np.random.default_rng(seed), count)
+    wrong = {"count": 0, "kind": 0, "colour": 0}
     for scene in scenes:
         video = renderer([scene], [View(zoom=scale)], (144 * scale, 256 * scale), 3)
-        subjects = find(net, (video[0, 1:2] * 255).round().to(torch.uint8).cpu().numpy())[0]
-        wrong_count += len(subjects) != 1
+        subjects = find(net, to_uint8(video[0, 1:2]).cpu().numpy())[0]
+        wrong["count"] += len(subjects) != 1
         if subjects:
-            wrong_kind += subjects[0].kind != scene.subject
-            wrong_colour += subjects[0].colour != scene.colour
-    return {k: round(v / count, 4) for k, v in
-            {"count": wrong_count, "kind": wrong_kind, "colour": wrong_colour}.items()}  # fmt: skip
+            wrong["kind"] += subjects[0].kind != scene.subject
+            wrong["colour"] += subjects[0].colour != scene.colour
+    return {what: round(number / count, 4) for what, number in wrong.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=40)
-    parser.add_argument("--pictures", type=int, default=6400)
-    parser.add_argument("--batch", type=int, default=48)
-    parser.add_argument("--check", type=int, default=100)
-    args = parser.parse_args()
-    torch.manual_seed(0)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    renderer, net = Renderer(device), SubjectNet().to(device)
-    pictures, classes = draw_bank(renderer, args.pictures, np.random.default_rng(5))
-    optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.01)
-    weights = torch.tensor([1.0] + [2.0] * len(KINDS), device=device)
+def train(net: SubjectNet, pictures: torch.Tensor, classes: torch.Tensor, *, seconds: float, batch: int = 48) -> None:
+    """Train `net` in place for `seconds` on uint8 pictures (N, 3, H, W) and their class maps (N, H / 2, W / 2)."""
+    optimiser = torch.optim.AdamW(net.parameters(), lr=PEAK_LR, weight_decay=0.01)
+    weights = torch.tensor([1.0] + [2.0] * len(KINDS), device=pictures.device)
     start, step = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < args.seconds:
-        picks = torch.randint(len(pictures), (args.batch,), device=device)
+    while (elapsed := time.perf_counter() - start) < seconds:
+        picks = torch.randint(len(pictures), (batch,), device=pictures.device)
         x, y = augment(pictures[picks], classes[picks])
         loss = F.cross_entropy(net(x), y, weight=weights)
         for group in optimiser.param_groups:
-            group["lr"] = 2e-3 * min(1.0, 1.02 - elapsed / args.seconds)
+            group["lr"] = PEAK_LR * min(1.0, 1.02 - elapsed / seconds)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         step += 1
         if step % 200 == 1:
             print(f"{elapsed:6.1f} s  step {step:5d}  loss {loss.item():.4f}", flush=True)
-    save_file({k: v.contiguous().cpu() for k, v in net.state_dict().items()}, WEIGHTS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=WEIGHTS)
+    parser.add_argument("--seconds", type=float, default=25)
+    parser.add_argument("--pictures", type=int, default=6400)
+    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument(
+        "--check", type=int, default=40, help="unseen scenes to measure its error on, at each of three sizes"
+    )
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    renderer, net = Renderer(device), SubjectNet().to(device)
+    pictures, classes = draw_bank(renderer, args.pictures, np.random.default_rng(5))
+    train(net, pictures, classes, seconds=args.seconds, batch=args.batch)
+    save_file({k: v.contiguous().cpu() for k, v in net.state_dict().items()}, args.output)
     net.eval()
     print(json.dumps({f"{scale}x": errors(net, renderer, args.check, scale) for scale in (1, 2, 3)}))
 

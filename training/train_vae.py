@@ -1,6 +1,6 @@
 """Train the embedded VAE for a given number of seconds, from scratch or on from what stands in the folder.
 
-    python -m training.train_vae --seconds 420 --output freeswim/embedded
+python -m training.train_vae --seconds 400 --output freeswim/embedded
 """
 
 import argparse
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanResidualBlock
+from PIL import Image
 
 from training import whole_clip
 from training.build import build_vae
@@ -53,33 +54,51 @@ def fuse_norms(vae: AutoencoderKLWan) -> None:
             block.nonlinearity = torch.nn.Identity()
 
 
-def train(vae: AutoencoderKLWan, bank: torch.Tensor, args: argparse.Namespace) -> None:
+def new_trainer(vae: AutoencoderKLWan, lr: float) -> Trainer:
+    return Trainer([vae], lr=lr, edge=("conv_in", "conv_out", "quant_conv", "to_qkv"))
+
+
+def random_crops(bank: torch.Tensor, batch: int, crop: int) -> torch.Tensor:
+    """`batch` clips out of uint8 `bank` (N, T, H, W, 3), all cut at one random place, as (B, 3, T, crop, crop)."""
+    picks = torch.randint(len(bank), (batch,), device=bank.device)
+    y, x = (int(torch.randint(bank.shape[d] - crop + 1, ())) for d in (2, 3))
+    clips = to_model(bank[picks, :, y : y + crop, x : x + crop])
+    return clips.flip(4) if torch.rand(()) < 0.5 else clips
+
+
+def train(
+    vae: AutoencoderKLWan,
+    bank: torch.Tensor,
+    *,
+    seconds: float,
+    batch: int = 16,
+    crop: int = 128,
+    lr: float = 2e-3,
+    channels_last: bool = False,
+) -> None:
+    """Train `vae` in place on `bank`, uint8 (N, T, H, W, 3), for `seconds`; it ends with the averaged weights."""
     device = bank.device
     cuda = device.type == "cuda"
-    layout = torch.channels_last_3d if args.channels_last else torch.contiguous_format
+    layout = torch.channels_last_3d if channels_last else torch.contiguous_format
     vae.to(device).train()
     for module in vae.modules():
         if isinstance(module, torch.nn.Conv3d):
-            module.to(memory_format=layout)
+            module.weight.data = module.weight.data.contiguous(memory_format=layout)
     if cuda:
         fuse_norms(vae)
-    trainer = Trainer([vae], lr=args.lr, edge=("conv_in", "conv_out", "quant_conv", "to_qkv"))
+    trainer = new_trainer(vae, lr)
     average = Average(trainer.params, decay=0.998)
     start, step, told = time.perf_counter(), 0, 0.0
-    while (elapsed := time.perf_counter() - start) < args.seconds:
-        picks = torch.randint(len(bank), (args.batch,), device=device)
-        y, x = (int(torch.randint(bank.shape[d] - args.crop + 1, ())) for d in (2, 3))
-        clips = to_model(bank[picks, :, y : y + args.crop, x : x + args.crop])
-        if torch.rand(()) < 0.5:
-            clips = clips.flip(4)
+    while (elapsed := time.perf_counter() - start) < seconds:
+        clips = random_crops(bank, batch, crop)
         with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
             terms = loss_terms(vae, clips.contiguous(memory_format=layout))
-        trainer.step(terms["pixels"] + terms["edges"] + terms["kl"], elapsed / args.seconds)
+        trainer.step(terms["pixels"] + terms["edges"] + terms["kl"], elapsed / seconds)
         average.update()
         step += 1
-        if elapsed - told > args.seconds / 25 or step in (1, 10):
+        if elapsed - told > seconds / 25 or step in (1, 10):
             told = elapsed
-            values = {k: round(float(v), 5) for k, v in terms.items()}
+            values = {k: round(v.item(), 5) for k, v in terms.items()}
             psnr = -10 * np.log10(values["mse"] / 4 + 1e-12)
             print(f"{elapsed:6.1f} s  step {step:5d}  {psnr:5.2f} dB  {values}", flush=True)
     average.copy_to_params()
@@ -90,9 +109,11 @@ def measure(vae: AutoencoderKLWan, renderer: Renderer, count: int, sheet: Path |
     """PSNR in dB (on 0..255 pictures, mean over clips) of whole unseen scenes at 1x, 2x and 3x, by the stock calls."""
     rng = np.random.default_rng(987654)
     scenes = [sample_scene(rng) for _ in range(count)]
-    result, rows = {}, []
+    result: dict[str, float] = {}
+    rows = []
     for scale in (1, 2, 3):
-        values = []
+        values: list[float] = []
+        samples = []
         for scene in scenes:
             clip = render_bank(renderer, [scene], [View(zoom=scale)], "wide", scale=scale)
             output = vae.decode(vae.encode(to_model(clip)).latent_dist.mode()).sample
@@ -102,12 +123,12 @@ def measure(vae: AutoencoderKLWan, renderer: Renderer, count: int, sheet: Path |
                 # the middle of the middle frame, true above decoded
                 h, w = clip.shape[2:4]
                 y, x = (h - 144) // 2 + (h - 144) // 4, (w - 256) // 2
-                rows.append(torch.cat([p[0, 8, y : y + 144, x : x + 256] for p in (pair[1], pair[0])], 0))
+                samples.append(torch.cat([p[0, 8, y : y + 144, x : x + 256] for p in (pair[1], pair[0])], 0))
+        rows.append(torch.cat(samples, 1))
         result[f"{scale}x"] = round(float(np.mean(values)), 2)
     if sheet is not None:
-        from PIL import Image
-
-        picture = torch.cat([torch.cat(rows[i : i + 4], 1) for i in range(0, len(rows), 4)], 0)
+        picture = torch.cat(rows, 0)
+        sheet.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture.to(torch.uint8).cpu().numpy()).save(sheet)
     return result
 
@@ -126,12 +147,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("freeswim/embedded"), help="the pipeline's folder")
     parser.add_argument("--resume", action="store_true", help="start from the weights in --output")
-    parser.add_argument("--seconds", type=float, default=420)
+    parser.add_argument("--seconds", type=float, default=400)
     parser.add_argument("--clips", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--channels-last", action="store_true", help="memory layout; which is faster depends on the GPU")
+    parser.add_argument("--channels-last", action="store_true", help="memory layout; the GPU decides which is faster")
     parser.add_argument("--measure", type=int, default=16, help="unseen clips to measure on")
     parser.add_argument("--sheet", type=Path, help="picture of true and decoded frames")
     parser.add_argument("--seed", type=int, default=1)
@@ -149,7 +170,9 @@ def main() -> None:
     print(f"{args.clips} clips of {ASPECTS['wide']} drawn in {time.perf_counter() - started:.1f} s", flush=True)
 
     vae = AutoencoderKLWan.from_pretrained(args.output / "vae") if args.resume else build_vae()
-    train(vae, bank, args)
+    train(
+        vae, bank, seconds=args.seconds, batch=args.batch, crop=args.crop, lr=args.lr, channels_last=args.channels_last
+    )
     vae.save_pretrained(args.output / "vae")  # before anything else can fail
     vae = AutoencoderKLWan.from_pretrained(args.output / "vae").to(device).eval()
     set_statistics(vae, bank)
