@@ -9,7 +9,7 @@ const ZOOMS = [1, 2, 4];
 const FAR = 0.5; // seconds of drift that are too much to be waited for
 
 const state = {
-    urls: {}, fps: 16, labels: {}, frame: 0, frames: 0, wipe: 0.5, playing: false, loop: true,
+    urls: {}, shown: {}, fps: 16, labels: {}, frame: 0, frames: 0, wipe: 0.5, playing: false, loop: true,
     chosen: null, // "left" or "base", once a person has chosen
     lens: false, zoom: 0, at: [0.5, 0.5], touch: false,
     isNew: true, // nothing of this value has been shown yet
@@ -17,7 +17,8 @@ const state = {
 let seeking = null, target = 0;
 
 const clamp = (x, low, high) => Math.min(high, Math.max(low, x));
-const there = (name) => Boolean(state.urls[name]) && videos[name].readyState >= 2;
+// Once a video could be shown it stays: its readyState falls for a moment at every seek, the loop's included.
+const there = (name) => Boolean(state.urls[name]) && (state.shown[name] ||= videos[name].readyState >= 2);
 
 // ---- which videos are on the screen
 
@@ -78,6 +79,7 @@ function load(name, file) {
     const url = (file && file.url) || null;
     if (state.urls[name] === url || (!state.urls[name] && !url)) return false;
     state.urls[name] = url;
+    state.shown[name] = false;
     if (url) {
         videos[name].src = url;
     } else {
