@@ -48,8 +48,8 @@ def stages(output: Path, scale: float) -> dict[str, list[str]]:
             "--seed", "2",
         ],
         "detector": [
-            "training.train_detector", "--output", str(detector), *seconds(25), *clips(6400, batch=48, least=32, flag="--pictures"),
-            *few("--check", 40),
+            "training.train_detector", "--output", str(detector), *seconds(25),
+            *clips(6400, batch=48, least=32, flag="--pictures"), *few("--check", 40),
         ],
         "sheet": [
             "training.sheet", "--model", str(output), "--detector", str(detector),

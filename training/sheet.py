@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2024, help="of the scenes; each video's noise has its own")
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    pipe = WanPipeline.from_pretrained(args.model, torch_dtype=torch.float32).to(device)
+    pipe = WanPipeline.from_pretrained(args.model, dtype=torch.float32).to(device)
     scenes = unseen_scenes(np.random.default_rng(args.seed), args.prompts, args.aspect)
     prompts = [complete_caption(scene) for scene in scenes]
     videos = generate(pipe, prompts, aspect=args.aspect, steps=args.steps, guidance=args.guidance)

@@ -152,7 +152,7 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     started = time.perf_counter()
-    vae = AutoencoderKLWan.from_pretrained(args.output / "vae", torch_dtype=torch.float32).to(device).eval()
+    vae = AutoencoderKLWan.from_pretrained(args.output / "vae", dtype=torch.float32).to(device).eval()
     tokenizer = build_tokenizer()
     banks = {
         aspect: Bank(vae, tokenizer, aspect, int(args.clips * share), args.seed + i)
@@ -160,7 +160,7 @@ def main() -> None:
     }
     print(f"{args.clips} clips drawn and encoded in {time.perf_counter() - started:.1f} s", flush=True)
     if args.resume:
-        transformer = WanTransformer3DModel.from_pretrained(args.output / "transformer", torch_dtype=torch.float32)
+        transformer = WanTransformer3DModel.from_pretrained(args.output / "transformer", dtype=torch.float32)
         text_encoder = UMT5EncoderModel.from_pretrained(args.output / "text_encoder", dtype=torch.float32)
     else:
         transformer, text_encoder = build_transformer(), build_text_encoder(tokenizer)
