@@ -40,8 +40,8 @@ def load_pipeline(
     if offload == "model":
         pipe.enable_model_cpu_offload(device=place)
     elif offload == "group":
-        # No stream: prefetching expects every leaf to run, and cross-attention that is overridden does not. What waiting
-        # for the copies costs is small beside a step at the large size.
+        # No stream: prefetching expects every leaf to run, and cross-attention that is overridden does not. Waiting for
+        # the copies costs little beside a step at the large size.
         pipe.enable_group_offload(onload_device=place, offload_type="leaf_level", low_cpu_mem_usage=True)
     else:
         pipe.to(place)
