@@ -4,7 +4,6 @@ Small and short runs (5 frames, few steps): what is tested is the page, not the 
 """
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from freeswim.embedded import EXAMPLES
 from freeswim.request import Request
@@ -26,16 +25,6 @@ from freeswim.video import Video, read_settings, read_video, write_video
 ROOT = Path(__file__).resolve().parent.parent
 PROMPT = EXAMPLES[0]
 SMALL = {"resolution": "288x160", "frames": 5, "steps": 2}
-
-CHROMIUM_ARGS = [
-    "--no-sandbox",
-    "--disable-dev-shm-usage",
-    "--autoplay-policy=no-user-gesture-required",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 
 
 @pytest.fixture(scope="module")
@@ -63,19 +52,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def client(url: str) -> Client:
     return Client(url, verbose=False)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = os.environ.get("FREESWIM_CHROMIUM") or shutil.which("chromium")
-    if not path:
-        if os.environ.get("FREESWIM_REQUIRE_BROWSER"):
-            pytest.fail("there is no Chromium: install it, or set FREESWIM_CHROMIUM to its path")
-        pytest.skip("there is no Chromium: install it, or set FREESWIM_CHROMIUM to its path")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
-        yield browser
-        browser.close()
 
 
 class Visit:

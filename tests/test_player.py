@@ -1,9 +1,7 @@
 """The comparison player in headless Chromium, on synthetic videos whose frames carry their index as black and white
 blocks over a noise of their own colour (left red, right blue, native green)."""
 
-import os
 import re
-import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped,import-not-found,unused-ignore]
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, FloatRect, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FloatRect, Page, expect
 
 from freeswim.page.player import ComparePlayer, ComparisonData, ComparisonValue
 from freeswim.page.theme import CSS_PATH, theme
@@ -34,13 +32,6 @@ READ = """(video) => {
     return index;
 }"""
 READ_ALL = f"""(name) => [...document.querySelectorAll(`#${{name}} video.shown`)].map({READ})"""
-CHROMIUM_ARGS = [
-    "--no-sandbox",
-    "--disable-dev-shm-usage",
-    "--autoplay-policy=no-user-gesture-required",
-    "--disable-background-networking",
-    "--disable-component-update",
-]
 
 
 def _frames(channel: int, width: int, height: int) -> NDArray[np.uint8]:
@@ -97,19 +88,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     )
     yield Demo(f"http://127.0.0.1:{port}/", files)
     page.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = os.environ.get("FREESWIM_CHROMIUM") or shutil.which("chromium")
-    if not path:
-        if os.environ.get("FREESWIM_REQUIRE_BROWSER"):
-            pytest.fail("there is no Chromium: install it, or set FREESWIM_CHROMIUM to its path")
-        pytest.skip("there is no Chromium: install it, or set FREESWIM_CHROMIUM to its path")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
-        yield browser
-        browser.close()
 
 
 class Visit:
