@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from benchmarks.subjects import SubjectNet, count_subjects, load, shows_exactly
+from freeswim.embedded.subjects import SubjectNet, count_subjects, load, shows_exactly
 from freeswim import FreeSwimConfig, FreeSwimPipeline, apply_freeswim, remove_freeswim
 from freeswim.codec import decode, encode, enlarged_input
 from freeswim.denoise import denoise

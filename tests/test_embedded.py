@@ -8,7 +8,7 @@ import torch
 from diffusers import WanPipeline
 from numpy.typing import NDArray
 
-from benchmarks.subjects import SubjectNet, find, load, shows_exactly
+from freeswim.embedded.subjects import SubjectNet, find, load, shows_exactly
 from freeswim.embedded import EXAMPLES, MODEL_DIR, VOCABULARY, unknown_words
 from training.build import MAX_TOKENS
 from training.clips import to_model

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import nn
 from transformers import UMT5Config, UMT5EncoderModel
 
-from benchmarks.subjects import KINDS, WEIGHTS, colour_word
+from freeswim.embedded.subjects import KINDS, WEIGHTS, colour_word
 from freeswim.embedded import MODEL_DIR
 from tests.wan import randomise
 from training import whole_clip

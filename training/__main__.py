@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.subjects import WEIGHTS
+from freeswim.embedded.subjects import WEIGHTS
 
 ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED = ROOT / "freeswim" / "embedded"

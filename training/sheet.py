@@ -13,7 +13,7 @@ from diffusers import WanPipeline
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.subjects import WEIGHTS, SubjectNet, load, shows_exactly
+from freeswim.embedded.subjects import WEIGHTS, SubjectNet, load, shows_exactly
 from training.build import MAX_TOKENS
 from training.clips import FRAMES
 from training.scenes import ASPECTS, Scene, View, caption, unseen_scenes

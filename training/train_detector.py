@@ -1,4 +1,4 @@
-"""Train the network that counts subjects (`benchmarks.subjects`) on drawn scenes, and report its own error.
+"""Train the network that counts subjects (`freeswim.embedded.subjects`) on drawn scenes, and report its own error.
 
 python -m training.train_detector --seconds 25
 """
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from benchmarks.subjects import KINDS, WEIGHTS, SubjectNet, find
+from freeswim.embedded.subjects import KINDS, WEIGHTS, SubjectNet, find
 from training.clips import CLOSE_SHARE
 from training.render import Renderer, to_uint8
 from training.scenes import SUBJECT_COLOURS, View, sample_scene, sample_view, unseen_scenes
