@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from freeswim.embedded.subjects import SubjectNet, count_subjects, load, shows_exactly
 from freeswim import FreeSwimConfig, FreeSwimPipeline, apply_freeswim, remove_freeswim
 from freeswim.codec import decode, encode, enlarged_input
 from freeswim.denoise import denoise
+from freeswim.embedded.subjects import SubjectNet, count_subjects, load, shows_exactly
 from freeswim.request import refine_steps
 from freeswim.sizes import Size
 from training.scenes import Scene, View, caption, unseen_scenes

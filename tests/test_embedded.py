@@ -8,8 +8,8 @@ import torch
 from diffusers import WanPipeline
 from numpy.typing import NDArray
 
-from freeswim.embedded.subjects import SubjectNet, find, load, shows_exactly
 from freeswim.embedded import EXAMPLES, MODEL_DIR, VOCABULARY, unknown_words
+from freeswim.embedded.subjects import SubjectNet, find, load, shows_exactly
 from training.build import MAX_TOKENS
 from training.clips import to_model
 from training.render import Renderer, to_uint8

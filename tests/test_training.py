@@ -11,8 +11,8 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import nn
 from transformers import UMT5Config, UMT5EncoderModel
 
-from freeswim.embedded.subjects import KINDS, WEIGHTS, colour_word
 from freeswim.embedded import MODEL_DIR
+from freeswim.embedded.subjects import KINDS, WEIGHTS, colour_word
 from tests.wan import randomise
 from training import whole_clip
 from training.__main__ import EMBEDDED, stages
