@@ -43,7 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same video (default: 0)")
     what.add_argument("--compare", action=flag, help="make the naive sliding-window video as well")
     what.add_argument("--naive", dest="naive_mode", choices=get_args(NaiveMode), help="its windows (default: clipped)")
-    what.add_argument("--video", metavar="FILE", help="enlarge this video instead of generating one first")
+    what.add_argument("--refine", "--video", metavar="FILE",
+                      help="remake this video at --size after the prompt, instead of generating one first")  # fmt: skip
 
     how = parser.add_argument_group("how to denoise (defaults: the model's)")
     how.add_argument("--steps", type=int, metavar="N", help="denoising steps of each stage at strength 1")

@@ -5,6 +5,7 @@ Standard error: progress and notices. Standard output: one JSON line, the last. 
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import signal
@@ -20,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 from freeswim.arguments import build_parser, request_of
 from freeswim.bar import ProgressBar
 from freeswim.models import BaseModel, find_model
+from freeswim.own_video import cut_for, default_target, describe, load, probe
 from freeswim.plan import Plan, make_plan
 from freeswim.request import Request
-from freeswim.video import Video, check_writable, read_settings, read_video, write_video
+from freeswim.video import Video, check_writable, read_settings, write_video
 
 if TYPE_CHECKING:
     from freeswim.pipeline import FreeSwimPipeline
@@ -76,7 +78,10 @@ def _prepare(arguments: argparse.Namespace) -> Job:
     """Everything that can be refused without loading a model: ValueError in one line."""
     request = request_of(arguments, _settings_in(arguments.settings_from) if arguments.settings_from else None)
     model = find_model(request.model)
-    clip = _clip(arguments.video, model) if arguments.video else None
+    clip = _own_video(arguments.refine, model, arguments.num_frames) if arguments.refine else None
+    if clip and request.width is None:
+        size = default_target(clip.width, clip.height, model)
+        request = dataclasses.replace(request, width=size.width, height=size.height)
     plan = make_plan(request, model, own_frames=len(clip.frames) if clip else None)
     job = Job(request=request, plan=plan, output=check_writable(arguments.output), clip=clip)
     if not plan.refines:
@@ -93,14 +98,13 @@ def _settings_in(file: str) -> dict[str, Any]:
     return settings
 
 
-def _clip(file: str, model: BaseModel) -> Video:
-    """The user's video, cut to 4k + 1 frames and to what the model knows, with a notice."""
-    clip = read_video(file)
-    usable = min(len(clip.frames), model.native_frames)
-    usable -= (usable - 1) % model.frames_per_latent
-    if usable < len(clip.frames):
-        _say(f"using the first {usable} of {len(clip.frames)} frames")
-    return Video(clip.frames[:usable], clip.fps)
+def _own_video(file: str, model: BaseModel, frames: int | None) -> Video:
+    """The user's video, cut to what the model knows, with a notice."""
+    clip = probe(file)
+    cut = cut_for(clip, model, frames)
+    if cut.frames < clip.frames:
+        _say(describe(clip, cut))
+    return load(clip, cut)
 
 
 def _name_unknown_words(request: Request) -> None:
@@ -135,15 +139,18 @@ def _run(pipeline: "FreeSwimPipeline", job: Job, bar: ProgressBar) -> int:
     """Makes the videos, saving each at once; returns the exit code."""
     import torch
 
+    from freeswim.codec import enlarge
     from freeswim.pipeline import Stopped
 
     def save(name: str, video: Video) -> None:
-        settings = pipeline.settings(job.request)
+        settings = pipeline.settings(job.request, own_frames=None if job.clip is None else len(job.clip.frames))
         settings["run"]["video"] = name
         job.saved[name] = str(write_video(job.path(name), video, settings))
 
     try:
         with _stopping_gently(pipeline):
+            if job.clip is not None and job.request.compare:
+                save("base", Video(enlarge(job.clip.frames, job.plan.target), job.clip.fps))
             result = pipeline(job.request, video=job.clip, on_progress=bar.on_progress, on_video=save)
     except Stopped as stopped:
         job.seconds |= stopped.result.seconds

@@ -161,9 +161,12 @@ class FreeSwimPipeline:
             noisy = self._noisy(plan, video, track)
             return self._refined(plan, "freeswim", video, noisy, config or plan.config, prompt, track)
 
-    def settings(self, request: Request) -> dict[str, Any]:
-        """What belongs into a video file: the resolved request and, under "run", what it comes to here. JSON-safe."""
-        return self._settings(make_plan(request, self.model))
+    def settings(self, request: Request, *, own_frames: int | None = None) -> dict[str, Any]:
+        """What belongs into a video file: the resolved request and, under "run", what it comes to here. JSON-safe.
+
+        own_frames: the length of a video that the caller brings.
+        """
+        return self._settings(make_plan(request, self.model, own_frames=own_frames))
 
     @contextmanager
     def _run(
@@ -199,7 +202,7 @@ class FreeSwimPipeline:
         """Stage 1: text to video by the stock pipeline's own call."""
 
         def on_step_end(pipe: WanPipeline, index: int, timestep: torch.Tensor, tensors: Mapping[str, Any]) -> Any:
-            step()
+            step(_clean_latents(pipe.scheduler))
             return tensors
 
         with track.stage("native") as step:
@@ -265,7 +268,7 @@ class FreeSwimPipeline:
             try:
                 latents = denoise(
                     self.pipe.transformer, scheduler, noisy, prompt.positive, prompt.negative,
-                    guidance_scale=plan.request.guidance_scale, on_step=step,
+                    guidance_scale=plan.request.guidance_scale, on_step=lambda: step(_clean_latents(scheduler)),
                 )  # fmt: skip
             finally:
                 remove_freeswim(self.pipe.transformer)
@@ -288,6 +291,7 @@ class FreeSwimPipeline:
         device = self.pipe._execution_device
         run = {
             "native_size": None if plan.own_video else str(plan.native),
+            "own_video": plan.own_video,
             "token_grid": list(plan.grid(plan.padded)),
             "refine_steps": plan.request.steps - plan.begin if plan.refines else 0,
             "fps": self.model.fps,
@@ -296,3 +300,8 @@ class FreeSwimPipeline:
             "versions": {"freeswim": __version__, "torch": torch.__version__, "diffusers": version("diffusers")},
         }
         return {**plan.request.to_dict(), "run": run}
+
+
+def _clean_latents(scheduler: UniPCMultistepScheduler) -> torch.Tensor | None:
+    """The clean latents that the scheduler's latest step aimed at: x - sigma * velocity, which UniPC keeps anyway."""
+    return scheduler.model_outputs[-1] if scheduler.config.predict_x0 else None

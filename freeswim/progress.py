@@ -3,10 +3,14 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
+from typing import TYPE_CHECKING
 
 from freeswim.plan import Stage
+
+if TYPE_CHECKING:
+    import torch  # for its type only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +22,9 @@ class Progress:
     total: int
     elapsed: float  # since the run began
     remaining: float | None  # estimate for the whole run; None before the first step is measured
+    clean: "torch.Tensor | None" = field(default=None, repr=False, compare=False)
+    """While denoising, what the video would be if this step were the last: clean latents (1, C, T, H, W), a reference
+    to the scheduler's own. Copy it to keep it."""
 
 
 class Stop(Exception):
@@ -51,18 +58,18 @@ class Tracker:
         self._rates: dict[str, float] = {}  # kind -> seconds per token and step
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Callable[[], None]]:
-        """Runs a stage; yields a function to call after each of its steps."""
+    def stage(self, name: str) -> Iterator[Callable[..., None]]:
+        """Runs a stage; yields a function to call after each of its steps, with the clean latents if there are any."""
         stage = next(stage for stage in self._waiting if stage.name == name)
         self._waiting.remove(stage)
         began, done = self._clock(), 0
 
-        def step() -> None:
+        def step(clean: "torch.Tensor | None" = None) -> None:
             nonlocal done
             done += 1
             if stage.tokens:
                 self._rates[stage.kind] = (self._clock() - began) / done / stage.tokens
-            self._report(stage, done)
+            self._report(stage, done, clean)
 
         self._report(stage, 0)
         try:
@@ -70,14 +77,21 @@ class Tracker:
         finally:
             self.seconds[name] = self._clock() - began
 
-    def _report(self, stage: Stage, done: int) -> None:
+    def _report(self, stage: Stage, done: int, clean: "torch.Tensor | None" = None) -> None:
         now = self._clock()
         if self._on_progress is not None:
             rest = [(stage, stage.steps - done), *((waiting, waiting.steps) for waiting in self._waiting)]
             estimates = [self._estimate(stage, steps) for stage, steps in rest]
             remaining = sum(e for e in estimates if e is not None) if None not in estimates else None
             go_on = self._on_progress(
-                Progress(stage=stage.name, step=done, total=stage.steps, elapsed=now - self._began, remaining=remaining)
+                Progress(
+                    stage=stage.name,
+                    step=done,
+                    total=stage.steps,
+                    elapsed=now - self._began,
+                    remaining=remaining,
+                    clean=clean,
+                )
             )
             if go_on is False:
                 raise Stop

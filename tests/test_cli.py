@@ -86,13 +86,22 @@ def test_a_video_of_ones_own(model: str, tmp_path: Path, capsys: pytest.CaptureF
     frames = np.full((8, 60, 74, 3), 90, np.uint8)
     own = write_video(tmp_path / "own.mp4", Video(frames, 24.0))
     output = tmp_path / "out.mp4"
-    options = ["a sun", "--model", model, "--size", "144x112", "--video", str(own), "--output", str(output), "--quiet"]
-    assert main(options) == 0
+    options = ["a sun", "--model", model, "--refine", str(own), "--output", str(output), "--quiet"]
+    assert main([*options, "--size", "144x112", "--compare"]) == 0
     printed = capsys.readouterr()
-    assert last_json(printed.out)["paths"] == {"freeswim": str(output)}
-    assert "the first 5 of 8 frames" in printed.err
-    assert read_video(output).frames.shape == (5, 112, 144, 3)
-    assert read_video(output).fps == 24
+    paths = last_json(printed.out)["paths"]
+    assert list(paths) == ["base", "freeswim", "naive"]
+    assert "5 frames are used" in printed.err
+    for path in paths.values():
+        assert read_video(path).frames.shape == (5, 112, 144, 3)
+        assert read_video(path).fps == 24
+    settings = read_settings(output)
+    assert settings is not None
+    assert (settings["num_frames"], settings["run"]["own_video"]) == (5, True)
+
+    assert main(options) == 0  # without a size: a larger one in the video's own shape
+    assert list(last_json(capsys.readouterr().out)["paths"]) == ["freeswim"]
+    assert read_video(output).frames.shape == (5, 90, 112, 3)
 
 
 # Options -> words in the one line. Where a prompt or a size is missing, that is the point.
@@ -125,7 +134,7 @@ REFUSED_OPTIONS = [
     (["a", "--colour"], ["--colour"]),
     (["--read", "/nowhere.mp4"], ["/nowhere.mp4"]),
     (["--from", "{plain}"], ["no settings"]),
-    (["a", "--video", "{empty}/none.mp4"], ["none.mp4"]),
+    (["a", "--refine", "{empty}/none.mp4"], ["none.mp4"]),
 ]
 
 

@@ -28,6 +28,20 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> FreeSwimPipeline:
     return FreeSwimPipeline.from_pretrained(str(folder), device="cpu")
 
 
+def test_progress_shows_what_the_video_would_be_by_now(pipeline: FreeSwimPipeline) -> None:
+    seen: list[Progress] = []
+    result = pipeline(ask(), on_progress=seen.append)
+    last = {progress.stage: progress.clean for progress in seen if progress.clean is not None}
+    assert list(last) == ["native", "freeswim", "naive"]
+    for stage, name in (("native", "base"), ("freeswim", "freeswim")):
+        # The last step goes all the way, so what it aimed at is what was decoded.
+        height, width = result.videos[name].shape[1:3]
+        codec.set_tiling(pipeline.pipe.vae, Size(width, height), pipeline.model.native, torch.device("cpu"))
+        with torch.no_grad():
+            frames = codec.decode(pipeline.pipe.vae, last[stage], Size(width, height))
+        assert np.abs(frames.astype(int) - result.videos[name]).max() <= 1
+
+
 def ask(**values: Any) -> Request:
     fields: dict[str, Any] = {"prompt": "a red sun", "width": 144, "height": 112, "compare": True, "seed": 1}
     return Request(**fields | values)
@@ -71,6 +85,8 @@ def test_makes_three_videos_in_order(pipeline: FreeSwimPipeline, left_stock: Non
         steps = [(progress.step, progress.total) for progress in seen if progress.stage == stage]
         total = {"native": 3, "freeswim": 2, "naive": 2}.get(stage, 1)
         assert steps == [(step, total) for step in range(total + 1)]
+        clean = [progress.clean for progress in seen if progress.stage == stage and progress.step]
+        assert all((latents is not None) == (total > 1) for latents in clean)
     assert seen[-1].remaining == 0
     assert seen[-1].elapsed >= seen[0].elapsed >= 0
 
