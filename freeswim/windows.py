@@ -68,6 +68,17 @@ def axis_segments(
     return segments
 
 
+def balanced_tile(grid: tuple[int, int], window: tuple[int, int], parts: int = 3) -> tuple[int, int]:
+    """(h, w) of query tiles of at most 1 / `parts` of the window each way, about equal on the whole (H, W) grid.
+
+    Tiles of just a third of the window can leave a sliver at the end: 17 columns on 120 leave one column. As many tiles
+    of 15 leave none.
+    """
+    limits = [max(1, side // parts) for side in window]
+    height, width = (-(-size // -(-size // limit)) for size, limit in zip(grid, limits, strict=True))
+    return height, width
+
+
 def guide_grid(grid: tuple[int, int], window: tuple[int, int]) -> tuple[int, int]:
     """(h, w) with the aspect ratio of `grid` and about as many tokens as `window`; never more than `grid`."""
     height, width = grid

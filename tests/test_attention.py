@@ -10,12 +10,11 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend, dispatch_attention_fn
 
-import freeswim.attention.tiles as tiles
-from freeswim.attention import window_attention
-from freeswim.attention.plan import Cost, plan_calls
+from freeswim.attention import dense, tiles, window_attention
+from freeswim.attention.plan import Cost, batches, plan_calls
 from freeswim.attention.reference import dense_mask
 from freeswim.config import WindowMode
-from freeswim.windows import axis_segments
+from freeswim.windows import Segment, axis_segments
 
 MODES: tuple[WindowMode, ...] = ("inward", "clipped", "blocks")
 
@@ -138,6 +137,36 @@ def test_groupings_differ_as_priced() -> None:
     assert 1 < counts["groups of a few"][0] * counts["groups of a few"][1] < 42
 
 
+def test_tiles_at_equal_steps_are_batched() -> None:
+    """Tiles 15 wide on 120 columns: two at each border share a window, the others' lie 15 columns apart."""
+    columns = axis_segments(120, 52, tile=15)
+    runs = plan_calls(axis_segments(68, 30, tile=10), columns, frames=21, cost=Cost(1e7, 0, 0, 2.5, 2**25))[1]
+    assert [run.queries for run in runs] == [(0, 30), (30, 45), (45, 60), (60, 75), (75, 90), (90, 120)]
+    assert [len(batch) for batch in batches(runs)] == [1, 4, 1]
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_batched_windows_are_the_windows(batch: int) -> None:
+    strip = torch.randn(batch, 20 * 3, 2, 4)
+    runs = [run for run in plan_calls([Segment((0, 1), (0, 1))], axis_segments(20, 8, tile=2), frames=1,
+                                      cost=PRICES["a call per window"])[1] if run.queries[0] in (6, 8, 10)]  # fmt: skip
+    assert len(runs) == 3
+    windows = tiles._windows(strip, runs, 20).unflatten(0, (batch, 3))
+    for index, run in enumerate(runs):
+        assert torch.equal(windows[:, index], strip[:, 3 * run.keys[0] : 3 * run.keys[1]])
+
+
+def test_two_attentions_join_to_one_softmax() -> None:
+    q, k, v, context_k, context_v = random_qkv((1, 3, 4), context=5)
+    parts = []
+    for keys, values in ((k, v), (context_k, context_v)):
+        logits = torch.einsum("bqhd,bkhd->bqhk", q, keys)
+        parts += [torch.einsum("bqhk,bkhd->bqhd", logits.softmax(-1), values), logits.logsumexp(-1)]
+    both = torch.einsum("bqhd,bkhd->bqhk", q, torch.cat([k, context_k], dim=1)).softmax(-1)
+    whole = torch.einsum("bqhk,bkhd->bqhd", both, torch.cat([v, context_v], dim=1))
+    torch.testing.assert_close(dense.join(*parts), whole)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("tile", [(1, 1), (3, 4)])
 def test_dtypes(dtype: torch.dtype, tile: tuple[int, int]) -> None:
@@ -164,19 +193,19 @@ def test_a_full_window_is_the_dense_call_bit_for_bit() -> None:
             assert torch.equal(out, dense)
 
 
-def test_no_mask_where_queries_share_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_of_tiles_is_one_call_without_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     masks = []
 
     def spy(*args: Any, attn_mask: torch.Tensor | None, **kwargs: Any) -> torch.Tensor:
         masks.append(attn_mask)
         return dispatch_attention_fn(*args, attn_mask=attn_mask, **kwargs)
 
-    monkeypatch.setattr(tiles, "dispatch_attention_fn", spy)
+    monkeypatch.setattr(dense, "dispatch_attention_fn", spy)
     monkeypatch.setattr(tiles, "_cost", lambda q, context_length: PRICES["a call per window"])
     grid = (1, 12, 12)
     q, k, v, *_ = random_qkv(grid)
     window_attention(q, k, v, grid=grid, window=(6, 6), query_tile=(4, 4))
-    assert masks == [None] * 9
+    assert masks == [None] * 3
 
 
 @pytest.mark.parametrize("choose", ["argument", "context manager"])
@@ -189,7 +218,7 @@ def test_the_chosen_backend_runs_and_masks_go_where_they_are_known(
         calls.append((attn_mask is not None, backend))
         return dispatch_attention_fn(*args, attn_mask=attn_mask, backend=AttentionBackendName.NATIVE, **kwargs)
 
-    monkeypatch.setattr(tiles, "dispatch_attention_fn", spy)
+    monkeypatch.setattr(dense, "dispatch_attention_fn", spy)
     grid = (1, 12, 12)
     q, k, v, *_ = random_qkv(grid)
 

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from freeswim.config import WindowMode
-from freeswim.windows import axis_segments, guide_grid
+from freeswim.windows import axis_segments, balanced_tile, guide_grid
 
 SIZES = range(1, 10)
 MODES: tuple[WindowMode, ...] = ("inward", "clipped", "blocks")
@@ -79,3 +79,21 @@ def test_bad_axes_are_refused(size: int, window: int, tile: int) -> None:
 )
 def test_guide_grid(grid: tuple[int, int], window: tuple[int, int], expected: tuple[int, int]) -> None:
     assert guide_grid(grid, window) == expected
+
+
+def test_balanced_tiles_cover_every_grid_without_slivers() -> None:
+    for window in ((30, 52), (45, 80), (9, 16), (2, 1)):
+        for size in range(1, 260):
+            tile = balanced_tile((size, size), window)
+            for part, whole in zip(tile, window, strict=True):
+                assert 1 <= part <= max(1, whole // 3)
+                count = -(-size // part)
+                assert count == -(-size // max(1, whole // 3)), "no more tiles than the largest allowed ones need"
+                assert count * part - size < count, "each tile lacks less than one token on average"
+
+
+def test_balanced_tiles_of_known_grids() -> None:
+    assert balanced_tile((68, 120), (30, 52)) == (10, 15)
+    assert balanced_tile((135, 240), (30, 52)) == (10, 16)
+    assert balanced_tile((67, 119), (30, 52)) == (10, 17)
+    assert balanced_tile((18, 32), (9, 16)) == (3, 5)

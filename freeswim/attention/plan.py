@@ -78,6 +78,26 @@ def _plan_calls(
     return min(candidates, key=lambda runs: _estimate(runs[0], runs[1], frames, cost))
 
 
+@lru_cache(maxsize=256)
+def batches(runs: tuple[Run, ...]) -> tuple[tuple[Run, ...], ...]:
+    """Neighbouring runs that one batched call computes: as many queries, the same pattern of keys, at equal steps."""
+    cut: list[list[Run]] = []
+    for run in runs:
+        if cut and _continues(cut[-1], run):
+            cut[-1].append(run)
+        else:
+            cut.append([run])
+    return tuple(tuple(batch) for batch in cut)
+
+
+def _continues(batch: Sequence[Run], run: Run) -> bool:
+    last = batch[-1]
+    if (_length(last.queries), last.relative_keys) != (_length(run.queries), run.relative_keys):
+        return False
+    step = run.keys[0] - last.keys[0]
+    return step > 0 if len(batch) == 1 else step == last.keys[0] - batch[-2].keys[0]
+
+
 def _partitions(segments: tuple[Segment, ...], masked: float, limit: float) -> list[tuple[Run, ...]]:
     """Good cuts of an axis into runs: one without masks, and the cheapest one for each of a row of prices of a run."""
     cuts = {tuple(Run(tuple(run)) for _, run in groupby(segments, key=lambda segment: segment.keys))}

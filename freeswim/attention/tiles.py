@@ -1,31 +1,22 @@
-"""Window attention as a few dense calls, one per tile of queries, through diffusers' attention dispatch.
+"""Window attention as a few dense calls, one per row of tiles that look alike, through diffusers' attention backends.
 
-A tile's queries and the keys of its window are gathered and handed to whatever attention backend is set. If the queries
-of a call have different windows, the call has a mask. See `plan.py` for how calls are chosen.
+The rows of keys that a row of tiles needs are copied once into a strip, column after column, so that a window of any
+columns is a view of it. Tiles whose windows lie at equal steps are one batched call over overlapping views. If the
+queries of a call have different windows, it has a mask. See `plan.py` for how calls are chosen.
 """
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache, partial
 
 import torch
-from diffusers.models.attention_dispatch import (
-    AttentionBackendName,
-    _AttentionBackendRegistry,  # the only way to ask which backend is active
-    dispatch_attention_fn,
-)
 
-from freeswim.attention.plan import Cost, Run, plan_calls
+from freeswim.attention.dense import Backend, attend, attend_with_sum, join, tells_sum
+from freeswim.attention.plan import Cost, Run, batches, plan_calls
 from freeswim.windows import Range, Segment
 
-# Flash, Sage and variable-length kernels know no mask per query and key: masked calls go to native attention there.
-_BACKENDS_WITH_MASK = frozenset(
-    {
-        AttentionBackendName.NATIVE,
-        AttentionBackendName._NATIVE_CUDNN,
-        AttentionBackendName._NATIVE_EFFICIENT,
-        AttentionBackendName._NATIVE_MATH,
-    }
-)
+Context = tuple[torch.Tensor, torch.Tensor]
+"""Keys and values, each (B, M, heads, D), that every query sees."""
 
 
 def tiled_attention(
@@ -36,35 +27,82 @@ def tiled_attention(
     frames: int,
     rows: Sequence[Segment],
     columns: Sequence[Segment],
-    context: tuple[torch.Tensor, torch.Tensor] | None,
+    context: Context | None,
     scale: float | None,
-    backend: AttentionBackendName | str | None,
+    backend: Backend,
 ) -> torch.Tensor:
     """Window attention of `freeswim.attention.window_attention`, windows given by the segments of both axes."""
-    height, width = rows[-1].queries[1], columns[-1].queries[1]
-    context_length = 0 if context is None else context[0].shape[1]
-    row_runs, column_runs = plan_calls(rows, columns, frames=frames, cost=_cost(q_BLHD, context_length))
+    # Joining two softmaxes costs a pass over the output; appending the context to every window costs copies of both.
+    joins = context is not None and tells_sum(q_BLHD, backend)
+    appended = None if joins else context
+    cost = _cost(q_BLHD, 0 if appended is None else appended[0].shape[1])
+    row_runs, column_runs = plan_calls(rows, columns, frames=frames, cost=cost)
     if len(row_runs) == len(column_runs) == 1 and row_runs[0].uniform and column_runs[0].uniform:
         if context is not None:
             k_BLHD, v_BLHD = torch.cat([k_BLHD, context[0]], dim=1), torch.cat([v_BLHD, context[1]], dim=1)
-        return _attend(q_BLHD, k_BLHD, v_BLHD, None, scale, backend)
+        return attend(q_BLHD, k_BLHD, v_BLHD, None, scale, backend)
 
-    grid = (frames, height, width)
+    masked = not all(run.uniform for run in (*row_runs, *column_runs))
+    joins = joins and not masked
+    if masked:
+        appended = context
+    grid = (frames, rows[-1].queries[1], columns[-1].queries[1])
     q_BTYXHD, k_BTYXHD, v_BTYXHD = (tensor.unflatten(1, grid) for tensor in (q_BLHD, k_BLHD, v_BLHD))
     out_BTYXHD = torch.empty_like(q_BTYXHD)
-    for row_run in row_runs:
-        k_strip, v_strip = _column_major(k_BTYXHD, row_run.keys), _column_major(v_BTYXHD, row_run.keys)
-        for column_run in column_runs:
-            keys = _columns(k_strip, column_run.keys, width)
-            values = _columns(v_strip, column_run.keys, width)
-            if context is not None:
-                keys, values = torch.cat([keys, context[0]], dim=1), torch.cat([values, context[1]], dim=1)
-            mask = _run_mask(row_run, column_run, frames, context_length, q_BLHD)
-            tile = (slice(None), slice(None), slice(*row_run.queries), slice(*column_run.queries))
-            queries = q_BTYXHD[tile]
-            out = _attend(queries.flatten(1, 3), keys, values, mask, scale, backend)
-            out_BTYXHD[tile] = out.unflatten(1, queries.shape[1:4])
-    return out_BTYXHD.flatten(1, 3)
+    sum_BTYXH = torch.empty(q_BTYXHD.shape[:-1], dtype=torch.float32, device=q_BLHD.device) if joins else None
+    strip = partial(
+        _attend_strip, q_BTYXHD, k_BTYXHD, v_BTYXHD, out_BTYXHD, sum_BTYXH,
+        columns=batches(column_runs), context=appended, scale=scale, backend=backend,
+    )  # fmt: skip
+    _in_lanes([partial(strip, run) for run in row_runs], q_BLHD.device)
+    out_BLHD = out_BTYXHD.flatten(1, 3)
+    if joins and context is not None and sum_BTYXH is not None:
+        other_BLHD, other_sum_BLH = attend_with_sum(q_BLHD, *context, scale, backend)
+        join(out_BLHD, sum_BTYXH.flatten(1, 3), other_BLHD, other_sum_BLH)
+    return out_BLHD
+
+
+def _attend_strip(
+    q_BTYXHD: torch.Tensor,
+    k_BTYXHD: torch.Tensor,
+    v_BTYXHD: torch.Tensor,
+    out_BTYXHD: torch.Tensor,
+    sum_BTYXH: torch.Tensor | None,
+    row_run: Run,
+    *,
+    columns: Sequence[tuple[Run, ...]],
+    context: Context | None,
+    scale: float | None,
+    backend: Backend,
+) -> None:
+    """All tiles of a run of rows, written to the output and, if it is wanted, to the logarithm of the sums."""
+    batch, frames, _, width = q_BTYXHD.shape[:4]
+    k_strip, v_strip = (_column_major(x, row_run.keys) for x in (k_BTYXHD, v_BTYXHD))
+    for runs in columns:
+        tiles = partial(
+            _tiles, rows=row_run.queries, columns=(runs[0].queries[0], runs[-1].queries[1]), count=len(runs)
+        )
+        queries = tiles(q_BTYXHD).flatten(2, 4).flatten(0, 1)
+        keys, values = (_windows(strip, runs, width) for strip in (k_strip, v_strip))
+        if context is not None:
+            keys, values = (
+                torch.cat([x, extra.repeat_interleave(len(runs), dim=0)], dim=1)
+                for x, extra in zip((keys, values), context, strict=True)
+            )
+        if sum_BTYXH is None:
+            length = 0 if context is None else context[0].shape[1]
+            out = attend(queries, keys, values, _run_mask(row_run, runs[0], frames, length, queries), scale, backend)
+        else:
+            out, sums = attend_with_sum(queries, keys, values, scale, backend)
+            target = tiles(sum_BTYXH)
+            target.copy_(sums.reshape(target.shape))
+        target = tiles(out_BTYXHD)
+        target.copy_(out.unflatten(0, (batch, -1)).unflatten(2, target.shape[2:5]))
+
+
+def _tiles(x_BTYX: torch.Tensor, *, rows: Range, columns: Range, count: int) -> torch.Tensor:
+    """(B, count, T, y, x, ...): a row of `count` equal tiles, a view."""
+    return x_BTYX[:, :, slice(*rows), slice(*columns)].unflatten(3, (count, -1)).movedim(3, 1)
 
 
 def _column_major(x_BTYXHD: torch.Tensor, rows: Range) -> torch.Tensor:
@@ -72,28 +110,40 @@ def _column_major(x_BTYXHD: torch.Tensor, rows: Range) -> torch.Tensor:
     return x_BTYXHD[:, :, slice(*rows)].permute(0, 3, 1, 2, 4, 5).flatten(1, 3)
 
 
-def _columns(strip_BLHD: torch.Tensor, columns: Range, width: int) -> torch.Tensor:
-    """(B, columns*T*rows, heads, D): some columns of a strip, without a copy."""
+def _windows(strip_BLHD: torch.Tensor, runs: Sequence[Run], width: int) -> torch.Tensor:
+    """(B * runs, columns*T*rows, heads, D): the columns that each run sees. A view, unless B > 1 and runs > 1."""
     column = strip_BLHD.shape[1] // width
-    return strip_BLHD[:, columns[0] * column : columns[1] * column]
+    first, last = (run.keys[0] * column for run in (runs[0], runs[-1]))
+    length = runs[0].keys[1] * column - first
+    if len(runs) == 1:
+        return strip_BLHD[:, first : first + length]
+    step = (last - first) // (len(runs) - 1)
+    windows = strip_BLHD[:, first : last + length].unfold(1, length, step)  # (B, runs, heads, D, length)
+    return windows.movedim(-1, 2).flatten(0, 1)
 
 
-def _attend(
-    q_BLHD: torch.Tensor,
-    k_BLHD: torch.Tensor,
-    v_BLHD: torch.Tensor,
-    mask: torch.Tensor | None,
-    scale: float | None,
-    backend: AttentionBackendName | str | None,
-) -> torch.Tensor:
-    """One dense attention, called as stock processors call it."""
-    if mask is not None:
-        active = _AttentionBackendRegistry.get_active_backend()[0] if backend is None else backend
-        if AttentionBackendName(active) not in _BACKENDS_WITH_MASK:
-            backend = AttentionBackendName.NATIVE
-    return dispatch_attention_fn(
-        q_BLHD, k_BLHD, v_BLHD, attn_mask=mask, dropout_p=0.0, is_causal=False, scale=scale, backend=backend
-    )
+def _in_lanes(work: Sequence[Callable[[], None]], device: torch.device) -> None:
+    """Does all work; on CUDA on two streams in turn, so that a kernel's last, half-empty wave is filled by the next.
+
+    What a piece of work allocates stays with its stream; what it reads and writes of ours outlives the streams' end.
+    """
+    lanes = _lanes(device) if device.type == "cuda" and len(work) > 1 and not torch.compiler.is_compiling() else ()
+    if lanes:
+        current = torch.cuda.current_stream(device)
+        for lane in lanes:
+            lane.wait_stream(current)
+    for index, piece in enumerate(work):
+        place: AbstractContextManager[object] = torch.cuda.stream(lanes[index % len(lanes)]) if lanes else nullcontext()
+        with place:
+            piece()
+    for lane in lanes:
+        current.wait_stream(lane)
+
+
+@lru_cache
+def _lanes(device: torch.device) -> tuple[torch.cuda.Stream, ...]:
+    """The same streams at every call: memory freed on a stream serves that stream only."""
+    return torch.cuda.Stream(device), torch.cuda.Stream(device)
 
 
 def _run_mask(
