@@ -77,18 +77,26 @@ def colour_word(pixels: NDArray[np.floating]) -> str:
 
 
 @torch.no_grad()
+def chances(net: SubjectNet, frames: torch.Tensor) -> torch.Tensor:
+    """How likely each pixel of uint8 (N, H, W, 3) is of no subject, of a sun, ...: (N, 1 + kinds, H / 2, W / 2)."""
+    device = next(net.parameters()).device
+    # one by one: a large picture takes a gigabyte
+    return torch.cat([net(f.to(device).permute(2, 0, 1)[None].float() / 255).softmax(1) for f in frames])
+
+
+def subjects_in(chances: NDArray[np.floating], pixels: NDArray[np.uint8]) -> list[Subject]:
+    """Subjects of one picture, largest first, from its `chances` and every second of its pixels (H / 2, W / 2, 3)."""
+    chances = chances.astype(np.float32)
+    scaled = pixels[: chances.shape[1], : chances.shape[2]] / 255.0
+    regions = _joined(_regions(chances))
+    subjects = [_subject(region, kind, scaled) for region, kind in regions if region.sum() * 4 >= MIN_PIXELS]
+    return sorted(subjects, key=lambda s: -s.pixels)
+
+
 def find(net: SubjectNet, frames: NDArray[np.uint8]) -> list[list[Subject]]:
     """Subjects in each of uint8 (N, H, W, 3) frames, largest first."""
-    device = next(net.parameters()).device
-    found = []
-    for frame in frames:
-        picture = torch.from_numpy(np.ascontiguousarray(frame)).to(device).permute(2, 0, 1)[None].float() / 255
-        chances = net(picture)[0].softmax(0).cpu().numpy()
-        pixels = frame[::2, ::2][: chances.shape[1], : chances.shape[2]] / 255.0
-        regions = _joined(_regions(chances))
-        subjects = [_subject(region, kind, pixels) for region, kind in regions if region.sum() * 4 >= MIN_PIXELS]
-        found.append(sorted(subjects, key=lambda s: -s.pixels))
-    return found
+    likely = chances(net, torch.from_numpy(np.ascontiguousarray(frames))).cpu().numpy()
+    return [subjects_in(c, frame[::2, ::2]) for c, frame in zip(likely, frames, strict=True)]
 
 
 Region = tuple[NDArray[np.bool_], str]  # pixels at half size (H / 2, W / 2), and their kind
@@ -138,9 +146,14 @@ def _subject(region: NDArray[np.bool_], kind: str, pixels: NDArray[np.floating])
     return Subject(kind, colour, int(region.sum()) * 4, centre)
 
 
+def five_of(frames: int) -> NDArray[np.int_]:
+    """Places of five of so many frames, evenly spread."""
+    return np.linspace(0, frames - 1, 5).round().astype(int)
+
+
 def five_frames(video: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Five frames of (T, H, W, 3), evenly spread."""
-    return video[np.linspace(0, len(video) - 1, 5).round().astype(int)]
+    return video[five_of(len(video))]
 
 
 def count_subjects(net: SubjectNet, video: NDArray[np.uint8]) -> float:

@@ -1,0 +1,1 @@
+"""What each variant of the method does to the picture: `python -m benchmarks.quality`."""
