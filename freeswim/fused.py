@@ -96,7 +96,7 @@ def norm_and_rotate(
 
 def _kernels() -> tuple[Any, Any]:
     @triton.jit
-    def add_and_norm_kernel(
+    def add_and_norm_kernel(  # type: ignore[no-untyped-def]
         x, y, gate, gate_step, scale, scale_step, shift, shift_step, normed, length, channels, eps,
         ADDS: tl.constexpr, GATED: tl.constexpr, NORMS: tl.constexpr, MODULATED: tl.constexpr, BLOCK: tl.constexpr,
     ):  # fmt: skip
@@ -124,7 +124,7 @@ def _kernels() -> tuple[Any, Any]:
             tl.store(normed + row * channels + column, result.to(normed.dtype.element_ty), mask=inside)
 
     @triton.jit
-    def norm_and_rotate_kernel(
+    def norm_and_rotate_kernel(  # type: ignore[no-untyped-def]
         x, weight, cos, sin, out, length, heads, eps,
         NORMS: tl.constexpr, HEADS: tl.constexpr, HALF: tl.constexpr,
     ):  # fmt: skip

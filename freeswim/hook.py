@@ -8,9 +8,10 @@ branch and step from diffusers' cache context, runs the guide pass when it is du
 """
 
 import inspect
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from diffusers import WanTransformer3DModel
@@ -18,18 +19,29 @@ from diffusers.hooks.hooks import CacheContext, HookRegistry, ModelHook, StateMa
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from diffusers.utils.torch_utils import unwrap_module
 
+from freeswim.block import BlockHook
 from freeswim.config import FreeSwimConfig
 from freeswim.downsample import downsample_latents
+from freeswim.hoststore import HostStore
 from freeswim.processors import FreeSwimCrossAttnProcessor, FreeSwimSelfAttnProcessor
 from freeswim.rotary import rotary_embedding, scaled_positions
-from freeswim.state import BranchState, Conductor, ForwardPass, Grid, GuideRecord
+from freeswim.state import BlockRecord, BranchState, Conductor, ForwardPass, Grid, GuideRecord, Slot
 from freeswim.windows import guide_grid
 
 _HOOK_NAME = "freeswim"
+_BLOCK_HOOK_NAME = "freeswim_block"
 _UNCONDITIONAL_PREFIXES = ("uncond", "neg")
 
 
-def apply_freeswim(transformer: WanTransformer3DModel, config: FreeSwimConfig) -> None:
+RecordPlace = Literal["auto", "device", "host"]
+"""Where the guide's record is kept: on the activations' device, in main memory, or there if the device is too small."""
+
+# Of a window pass's activations, per token and channel, at the peak: stream, its norm, query, key, value, two outputs
+# and the strips of keys and values, in the transformer's precision.
+_LIVE_ACTIVATIONS = 10
+
+
+def apply_freeswim(transformer: WanTransformer3DModel, config: FreeSwimConfig, *, record: RecordPlace = "auto") -> None:
     """Make `transformer` run FreeSwim, in place, until `remove_freeswim`.
 
     Every call must then run inside `transformer.cache_context(name, step_index=, sigma=, num_inference_steps=)`, as
@@ -42,6 +54,10 @@ def apply_freeswim(transformer: WanTransformer3DModel, config: FreeSwimConfig) -
     offload with `use_stream=True` needs `offload_type="block_level"`: prefetching leaf by leaf expects that each leaf
     runs, and cross-attention that is overridden does not run.
 
+    record: where what the guide recorded is kept from step to step. With the context override that is 8.4 GiB a branch
+        for a 1.3B model and 81 frames. "host" is pinned main memory, copied behind the computation; "auto" takes it
+        when the CUDA device has too little left.
+
     Raises:
         ValueError: Not a WanTransformer3DModel with stock attention processors, or FreeSwim is applied already.
     """
@@ -50,12 +66,14 @@ def apply_freeswim(transformer: WanTransformer3DModel, config: FreeSwimConfig) -
         raise ValueError(f"transformer must be a diffusers WanTransformer3DModel, not {type(module).__name__}.")
     if not isinstance(config, FreeSwimConfig):
         raise ValueError(f"config must be a FreeSwimConfig, not {type(config).__name__}.")
+    if record not in get_args(RecordPlace):
+        raise ValueError(f"{record=} is not one of {', '.join(map(repr, get_args(RecordPlace)))}.")
     registry = HookRegistry.check_if_exists_or_initialize(module)
     if registry.get_hook(_HOOK_NAME) is not None:
         raise ValueError("FreeSwim is already applied to this transformer: call remove_freeswim(transformer) first.")
     _check_stock_processors(module)
     with _without_accelerate_hook(module):
-        registry.register_hook(FreeSwimHook(config), _HOOK_NAME)
+        registry.register_hook(FreeSwimHook(config, record), _HOOK_NAME)
     registry.invalidate_child_registries_cache()
 
 
@@ -73,20 +91,29 @@ class FreeSwimHook(ModelHook):  # type: ignore[misc]  # diffusers is untyped
 
     _is_stateful = True
 
-    def __init__(self, config: FreeSwimConfig) -> None:
+    def __init__(self, config: FreeSwimConfig, record: RecordPlace = "auto") -> None:
         super().__init__()
         self.config = config
+        self.record_place = record
         self.conductor = Conductor(config)
         self.state_manager = StateManager(BranchState)
 
     def initialize_hook(self, module: WanTransformer3DModel) -> WanTransformer3DModel:
+        conductor = self.conductor
         for index, block in enumerate(module.blocks):
-            block.attn1.set_processor(FreeSwimSelfAttnProcessor(block.attn1.processor, index, self.conductor))
-            block.attn2.set_processor(FreeSwimCrossAttnProcessor(block.attn2.processor, index, self.conductor))
+            conductor.slots.append(slot := Slot())
+            block.attn1.set_processor(
+                FreeSwimSelfAttnProcessor(block.attn1.processor, slot, conductor, shifted=index % 2 == 1)
+            )
+            block.attn2.set_processor(FreeSwimCrossAttnProcessor(block.attn2.processor, slot, conductor))
+            HookRegistry.check_if_exists_or_initialize(block).register_hook(
+                BlockHook(slot, conductor), _BLOCK_HOOK_NAME
+            )
         return module
 
     def deinitalize_hook(self, module: WanTransformer3DModel) -> WanTransformer3DModel:  # diffusers spells it so
         for block in module.blocks:
+            block._diffusers_hook.remove_hook(_BLOCK_HOOK_NAME, recurse=False)
             for attn in (block.attn1, block.attn2):
                 attn.set_processor(attn.processor.original)
         # Hook and processors refer to each other: without this the record, gigabytes at 1920x1088, would stay until
@@ -159,10 +186,28 @@ class FreeSwimHook(ModelHook):  # type: ignore[misc]  # diffusers is untyped
         if self.config.override != "output":
             positions = [scaled_positions(size, target) for size, target in zip(guide, grid, strict=True)]
             key_rotary = rotary_embedding(module.rope, positions, inputs["hidden_states"].device)
-        record = GuideRecord(guide, keeps_output=self.config.override != "context", key_rotary=key_rotary)
+        record = GuideRecord(
+            guide,
+            keeps_output=self.config.override != "context",
+            key_rotary=key_rotary,
+            blocks=[BlockRecord() for _ in module.blocks],
+            store=self._store(module, inputs["hidden_states"], grid, guide),
+        )
         with self.conductor.running(ForwardPass("guide", guide, record, logit_scale)):
             self.fn_ref.original_forward(**inputs)
         return record
+
+    def _store(self, module: WanTransformer3DModel, latents: torch.Tensor, grid: Grid, guide: Grid) -> HostStore | None:
+        """Main memory for the record, if it is asked for or what the device has left would not do."""
+        device, place = latents.device, self.record_place
+        if place == "auto" and device.type == "cuda":
+            kept = {"output": 1, "context": 2, "both": 3}[self.config.override] * len(module.blocks)
+            unit = latents.shape[0] * module.config.num_attention_heads * module.config.attention_head_dim
+            needed = kept * math.prod(guide) + _LIVE_ACTIVATIONS * math.prod(grid)
+            unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            left = torch.cuda.mem_get_info(device)[0] + unused
+            place = "host" if needed * unit * latents.element_size() > left else "device"
+        return HostStore(device) if place == "host" else None
 
 
 def _token_grid(module: WanTransformer3DModel, latents_BCTHW: torch.Tensor) -> Grid:

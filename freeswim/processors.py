@@ -12,16 +12,16 @@ from diffusers.models.transformers.transformer_wan import (
 )
 
 from freeswim.attention import window_attention
-from freeswim.rotary import apply_rotary
-from freeswim.state import Conductor, Grid
+from freeswim.rotary import apply_rotary, norm_and_rotate
+from freeswim.state import Conductor, Grid, Slot
 
 
 class _DelegatingProcessor:
     """Stands in for `original`. Settings that diffusers writes to a processor reach the original, and live there."""
 
-    def __init__(self, original: WanAttnProcessor, block: int, conductor: Conductor) -> None:
+    def __init__(self, original: WanAttnProcessor, slot: Slot, conductor: Conductor) -> None:
         self.original = original
-        self.block = block
+        self.slot = slot
         self.conductor = conductor
 
     @property
@@ -42,7 +42,14 @@ class _DelegatingProcessor:
 
 
 class FreeSwimSelfAttnProcessor(_DelegatingProcessor):
-    """Self-attention: windows in the window pass; in the guide pass, full attention whose keys and values are kept."""
+    """Self-attention: windows in the window pass; in the guide pass, full attention whose keys and values are kept.
+
+    shifted: the block's tiles are shifted by half a tile, if the config shifts tiles.
+    """
+
+    def __init__(self, original: WanAttnProcessor, slot: Slot, conductor: Conductor, *, shifted: bool) -> None:
+        super().__init__(original, slot, conductor)
+        self.shifted = shifted
 
     def __call__(
         self,
@@ -60,11 +67,14 @@ class FreeSwimSelfAttnProcessor(_DelegatingProcessor):
             return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
 
         query, key, value = _get_qkv_projections(attn, hidden_states, None)
-        query, key, value = (x.unflatten(2, (attn.heads, -1)) for x in (attn.norm_q(query), attn.norm_k(key), value))
-        if current.phase == "guide" and record is not None:
-            record.keep_context(self.block, key, value)
-        if rotary_emb is not None:
-            query, key = apply_rotary(query, rotary_emb), apply_rotary(key, rotary_emb)
+        value = value.unflatten(2, (attn.heads, -1))
+        query = norm_and_rotate(query, attn.norm_q, rotary_emb, attn.heads)
+        if current.phase == "guide" and record is not None and record.key_rotary is not None:
+            normed = norm_and_rotate(key, attn.norm_k, None, attn.heads)
+            self.slot.keep_context(record.key_rotary, normed, value)
+            key = normed if rotary_emb is None else apply_rotary(normed, rotary_emb)
+        else:
+            key = norm_and_rotate(key, attn.norm_k, rotary_emb, attn.heads)
         scale = None if current.logit_scale == 1 else current.logit_scale * query.shape[-1] ** -0.5
         out = window_attention(
             query, key, value, grid=current.grid, scale=scale, backend=self._attention_backend, **self._windows()
@@ -77,15 +87,15 @@ class FreeSwimSelfAttnProcessor(_DelegatingProcessor):
         if current.phase == "guide":
             return {"window": current.grid[1:]}
         tile_height, tile_width = config.query_tile
-        shifted = config.shift_tiles and self.block % 2 == 1
-        record = current.record
+        shifted = config.shift_tiles and self.shifted
+        record = self.slot.record
         return {
             "window": config.window,
             "query_tile": config.query_tile,
             "window_mode": config.window_mode,
             "tile_shift": (tile_height // 2, tile_width // 2) if shifted else (0, 0),
-            "context_k": record.keys.get(self.block) if record is not None else None,
-            "context_v": record.values.get(self.block) if record is not None else None,
+            "context_k": record.key if record is not None else None,
+            "context_v": record.value if record is not None else None,
         }
 
 
@@ -102,13 +112,14 @@ class FreeSwimCrossAttnProcessor(_DelegatingProcessor):
     ) -> torch.Tensor:
         """`hidden_states` (B, T*H*W, C) to the same shape; layout and meaning as in WanAttnProcessor."""
         current = self.conductor.current
-        record = current.record
-        if record is None or not record.keeps_output:
+        record, own = current.record, self.slot.record
+        if record is None or own is None or not record.keeps_output:
             return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
-        if current.phase == "window":
-            return resize_tokens(record.outputs[self.block], record.grid, current.grid)
+        if current.replays_output:
+            assert own.output is not None
+            return resize_tokens(own.output, record.grid, current.grid)
         out = self.original(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
-        record.outputs[self.block] = out
+        own.output = out
         return out
 
 

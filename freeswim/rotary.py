@@ -1,10 +1,14 @@
 """Wan's rotary embedding at any positions, whole or fractional."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
+from torch import nn
+
+from freeswim import fused
 
 Rotary = tuple[torch.Tensor, torch.Tensor]
 """cos and sin, each (1, T*H*W, 1, D) float32, every value twice in a row, as WanTransformer3DModel hands them on."""
@@ -37,8 +41,20 @@ def scaled_positions(size: int, target: int) -> torch.Tensor:
     return (torch.arange(size, dtype=torch.float64) + 0.5) * (target / size) - 0.5
 
 
+def norm_and_rotate(x_BLC: torch.Tensor, norm: Any, rotary: Rotary | None, heads: int) -> torch.Tensor:
+    """Wan's norm of queries or keys over all heads and then their rotary embedding: (B, L, C) to (B, L, heads, D)."""
+    head_dim = x_BLC.shape[-1] // heads
+    plain = type(norm) is nn.RMSNorm and norm.weight is not None and norm.eps is not None
+    if rotary is not None and plain and fused.rotates(head_dim) and fused.available(x_BLC, norm.weight, *rotary):
+        return fused.norm_and_rotate(x_BLC, norm.weight, norm.eps, rotary, heads)
+    normed = norm(x_BLC).unflatten(2, (heads, -1))
+    return normed if rotary is None else apply_rotary(normed, rotary)
+
+
 def apply_rotary(x_BLHD: torch.Tensor, rotary: Rotary) -> torch.Tensor:
     """Rotate each pair of neighbouring dimensions, in Wan's order of arithmetic, so that the result is Wan's own."""
+    if fused.rotates(x_BLHD.shape[-1]) and fused.available(x_BLHD, *rotary):
+        return fused.norm_and_rotate(x_BLHD.flatten(2), None, 0.0, rotary, x_BLHD.shape[2])
     cos, sin = rotary[0][..., 0::2], rotary[1][..., 1::2]
     x1, x2 = x_BLHD.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack((x1 * cos - x2 * sin, x1 * sin + x2 * cos), dim=-1).flatten(-2).type_as(x_BLHD)

@@ -9,6 +9,7 @@ import torch
 from diffusers.hooks.hooks import BaseState
 
 from freeswim.config import FreeSwimConfig
+from freeswim.hoststore import HostStore
 from freeswim.rotary import Rotary, apply_rotary
 
 Grid = tuple[int, int, int]
@@ -16,8 +17,23 @@ Grid = tuple[int, int, int]
 
 
 @dataclass
+class BlockRecord:
+    """What is kept of one block in the guide pass, at the guide's own resolution and on the activations' device.
+
+    With a host store the tensors lie in main memory between the block's passes, and are None here meanwhile.
+    """
+
+    output: torch.Tensor | None = None
+    """Cross-attention output, (B, T*h*w, C)."""
+    key: torch.Tensor | None = None
+    """Self-attention keys, normalised and rotated to the target's grid, (B, T*h*w, heads, D)."""
+    value: torch.Tensor | None = None
+    """Self-attention values, (B, T*h*w, heads, D)."""
+
+
+@dataclass
 class GuideRecord:
-    """All that is cached of a guide pass, per block, at the guide's own resolution and on the activations' device."""
+    """All that is cached of a guide pass."""
 
     grid: Grid
     """The guide's tokens."""
@@ -26,19 +42,9 @@ class GuideRecord:
     key_rotary: Rotary | None
     """Override "context": the self-attention's keys and values are kept, the keys with this rotary embedding: the
     guide's tokens at their places on the target's grid. None: not kept."""
-    outputs: dict[int, torch.Tensor] = field(default_factory=dict)
-    """Cross-attention output of each block, (B, T*h*w, C)."""
-    keys: dict[int, torch.Tensor] = field(default_factory=dict)
-    """Self-attention keys of each block, normalised and rotated by `key_rotary`, (B, T*h*w, heads, D)."""
-    values: dict[int, torch.Tensor] = field(default_factory=dict)
-    """Self-attention values of each block, (B, T*h*w, heads, D)."""
-
-    def keep_context(self, block: int, key_BLHD: torch.Tensor, value_BLHD: torch.Tensor) -> None:
-        """Keep a block's normalised, unrotated keys and its values, if the override needs them."""
-        if self.key_rotary is not None:
-            self.keys[block] = apply_rotary(key_BLHD, self.key_rotary)
-            # Of fused projections the values are a view, which would keep queries and keys alive.
-            self.values[block] = value_BLHD.contiguous()
+    blocks: list[BlockRecord] = field(default_factory=list)
+    store: HostStore | None = None
+    """Where the blocks' records are kept between passes; None leaves them on the device."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,47 @@ class ForwardPass:
     logit_scale: float = 1.0
     """Factor on self-attention logits."""
 
+    @property
+    def replays_output(self) -> bool:
+        """Whether the guide's cross-attention output takes the place of this pass's own."""
+        return self.phase == "window" and self.record is not None and self.record.keeps_output
+
 
 STOCK = ForwardPass("stock")
+
+
+@dataclass
+class Slot:
+    """A block's view of the running pass: its own record. The same for every block, so that code compiled for one
+    serves all."""
+
+    record: BlockRecord | None = None
+    following: BlockRecord | None = None
+    """The next block's, to be fetched ahead."""
+    store: HostStore | None = None
+
+    def open(self) -> None:
+        """Has the block's record at hand, and the next one's on its way."""
+        if self.store is not None and self.record is not None:
+            self.store.fetch(self.record)
+            if self.following is not None:
+                self.store.fetch(self.following)
+            self.store.wait(self.record)
+
+    def close(self, phase: str) -> None:
+        """Sends away what the guide recorded, or drops what the window pass has read."""
+        if self.store is not None and self.record is not None:
+            if phase == "guide":
+                self.store.send(self.record)
+            else:
+                self.store.drop(self.record)
+
+    def keep_context(self, key_rotary: Rotary, key_BLHD: torch.Tensor, value_BLHD: torch.Tensor) -> None:
+        """Keep a block's normalised, unrotated keys and its values."""
+        assert self.record is not None
+        self.record.key = apply_rotary(key_BLHD, key_rotary)
+        # Of fused projections the values are a view, which would keep queries and keys alive.
+        self.record.value = value_BLHD.contiguous()
 
 
 @dataclass
@@ -63,15 +108,23 @@ class Conductor:
 
     config: FreeSwimConfig
     current: ForwardPass = STOCK
+    slots: list[Slot] = field(default_factory=list)
 
     @contextmanager
     def running(self, forward_pass: ForwardPass) -> Iterator[None]:
         """Run `forward_pass` inside the block; outside of such blocks the model is stock."""
+        record = forward_pass.record
         self.current = forward_pass
+        if record is not None:
+            for slot, own, following in zip(self.slots, record.blocks, [*record.blocks[1:], None], strict=True):
+                slot.record, slot.store = own, record.store
+                slot.following = following if forward_pass.phase == "window" else None
         try:
             yield
         finally:
             self.current = STOCK
+            for slot in self.slots:
+                slot.record = slot.following = slot.store = None
 
 
 class BranchState(BaseState):  # type: ignore[misc]  # diffusers is untyped

@@ -181,6 +181,18 @@ def test_a_run_that_starts_late_has_a_guide(model: WanTransformer3DModel) -> Non
     assert torch.equal(late, call(model, 3))
 
 
+@pytest.mark.parametrize("override", ["output", "context", "both"])
+def test_a_record_in_main_memory_changes_nothing(model: WanTransformer3DModel, override: Override) -> None:
+    config = FreeSwimConfig(window=WINDOW, override=override, refresh_interval=2)
+    kept = run(model, config)
+    apply_freeswim(model, config, record="host")
+    sent = [call(model, step, branch) for step in range(len(SIGMAS)) for branch in ("cond", "uncond")]
+    assert all(torch.equal(a, b) for a, b in zip(kept, sent, strict=True))
+    record = model._diffusers_hook.get_hook("freeswim").state_manager._state_cache["cond"].record
+    assert record.store is not None
+    assert all(block.output is None and block.key is None for block in record.blocks), "nothing stays on the device"
+
+
 def test_a_grid_that_fits_in_the_window_is_the_stock_model(model: WanTransformer3DModel) -> None:
     stock = model(**inputs(0), return_dict=False)[0]
     for window in ((6, 8), (7, 20)):
@@ -219,8 +231,7 @@ def test_removal_frees_what_was_recorded_at_once(model: WanTransformer3DModel) -
     apply_freeswim(model, FreeSwimConfig(window=WINDOW))
     call(model, 0)
     branches = model._diffusers_hook.get_hook("freeswim").state_manager._state_cache
-    records = [tensor for kept in (branches["cond"].record.keys, branches["cond"].record.outputs)
-               for tensor in kept.values()]  # fmt: skip
+    records = [tensor for block in branches["cond"].record.blocks for tensor in (block.key, block.output)]
     alive = [weakref.ref(tensor) for tensor in records]
     assert len(alive) == 2 * len(model.blocks)
     del branches, records
@@ -248,6 +259,8 @@ def test_errors_say_what_to_do(model: WanTransformer3DModel) -> None:
         apply_freeswim(torch.nn.Linear(1, 1), FreeSwimConfig(window=WINDOW))
     with pytest.raises(ValueError, match="config must be"):
         apply_freeswim(model, {"window": WINDOW})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="record='disk'"):
+        apply_freeswim(model, FreeSwimConfig(window=WINDOW), record="disk")  # type: ignore[arg-type]
 
 
 def test_a_failed_call_leaves_the_model_usable(model: WanTransformer3DModel) -> None:
