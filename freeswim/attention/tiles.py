@@ -19,6 +19,7 @@ Context = tuple[torch.Tensor, torch.Tensor]
 """Keys and values, each (B, M, heads, D), that every query sees."""
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def tiled_attention(
     q_BLHD: torch.Tensor,
     k_BLHD: torch.Tensor,
@@ -31,7 +32,11 @@ def tiled_attention(
     scale: float | None,
     backend: Backend,
 ) -> torch.Tensor:
-    """Window attention of `freeswim.attention.window_attention`, windows given by the segments of both axes."""
+    """Window attention of `freeswim.attention.window_attention`, windows given by the segments of both axes.
+
+    torch.compile leaves it as it is: its kernels are compiled already, and geometry in a graph would compile it anew
+    for every grid.
+    """
     # Joining two softmaxes costs a pass over the output; appending the context to every window costs copies of both.
     joins = context is not None and tells_sum(q_BLHD, backend)
     appended = None if joins else context
@@ -127,7 +132,7 @@ def _in_lanes(work: Sequence[Callable[[], None]], device: torch.device) -> None:
 
     What a piece of work allocates stays with its stream; what it reads and writes of ours outlives the streams' end.
     """
-    lanes = _lanes(device) if device.type == "cuda" and len(work) > 1 and not torch.compiler.is_compiling() else ()
+    lanes = _lanes(device) if device.type == "cuda" and len(work) > 1 else ()
     if lanes:
         current = torch.cuda.current_stream(device)
         for lane in lanes:
