@@ -46,6 +46,13 @@ def _resized(frame: torch.Tensor, size: Size) -> torch.Tensor:
     return F.interpolate(picture, (size.height, size.width), mode="bilinear", align_corners=False)
 
 
+def encode_frames(
+    vae: AutoencoderKLWan, frames: NDArray[np.uint8], size: Size, padded: Size, *, device: torch.device
+) -> torch.Tensor:
+    """Latents of `frames` enlarged to `size` and padded to `padded`: see `enlarged_input` and `encode`."""
+    return encode(vae, enlarged_input(frames, size, padded, device=device, dtype=vae.dtype))
+
+
 def encode(vae: AutoencoderKLWan, video: torch.Tensor) -> torch.Tensor:
     """Latents of a video: the posterior's mode, normalised with the VAE's own mean and deviation."""
     latents = vae.encode(video.to(vae.dtype)).latent_dist.mode().float()

@@ -1,0 +1,171 @@
+"""How fast is FreeSwim on this device, beside its rivals and beside what the hardware allows?
+
+    python -m benchmarks.speed --output speed.json
+    python -m benchmarks.speed --sizes 1920x1088 --official ../FreeSwim-checkout --layers 4 --whole
+
+Every rival gets Wan2.1-1.3B's configuration with random weights in bfloat16, 81 frames and the trained window of 30x52
+tokens. A few layers are timed and scaled to 30 (`--whole` times the 30-layer step too). Forward passes are timed apart,
+after a warm-up, and composed to the refine stage: 35 steps with classifier-free guidance, the guide run every 5 steps.
+What is measured is written to `--output` as it comes, and is the last line printed, as JSON. `--tiny` runs everything
+in seconds on a CPU, which says nothing about speed.
+"""
+
+import argparse
+import gc
+import json
+import platform
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from benchmarks import speed_rivals as rivals
+from benchmarks.speed_kernels import attention_times
+from benchmarks.speed_model import (
+    TINY,
+    WAN_1_3B,
+    Grid,
+    Setting,
+    attention_operations,
+    linear_operations,
+    matrix_rate,
+    window_keys,
+)
+from benchmarks.speed_vae import vae_times
+from freeswim import __version__
+from freeswim.windows import guide_grid
+
+SIZES = ("832x480", "1280x720", "1920x1088", "2560x1440", "3840x2160")
+TINY_SIZES = ("128x96", "192x160")
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    options = _parser().parse_args(arguments)
+    setting = Setting(config=WAN_1_3B)
+    if options.tiny:
+        setting = Setting(config=TINY, window=(3, 4), latent_frames=2, text_length=8, steps=10, repeats=1)
+    native = f"{16 * setting.window[1]}x{16 * setting.window[0]}"
+    report = Report(setting, options.output, limit=options.limit)
+    report.measure("matrix_TFLOP/s", lambda: matrix_rate(setting) / 1e12)
+    for size in options.sizes or (TINY_SIZES if options.tiny else SIZES):
+        grid = setting.grid(size)
+        _measure_size(report, setting, size, grid, options)
+        if options.vae and not all(a <= b for a, b in zip(grid[1:], setting.window, strict=True)):
+            report.measure("vae", partial(vae_times, setting, size, native, tiny=options.tiny), size)
+    print(json.dumps(report.data))
+    return report.data
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", metavar="WxH", help=f"default: {' '.join(SIZES)}")
+    parser.add_argument(
+        "--rivals", nargs="+", default=["ours", "stock"], choices=["ours", "output", "compiled", "stock"]
+    )
+    parser.add_argument("--official", type=Path, metavar="PATH", help="a checkout of the authors' code, timed as well")
+    parser.add_argument("--official-uncached", action="store_true", help="time the authors' uncached mode too")
+    parser.add_argument("--layers", type=int, default=2, help="layers timed, scaled to the model's (default 2)")
+    parser.add_argument("--whole", action="store_true", help="time our step, and its memory, with all layers too")
+    parser.add_argument("--kernels", action="store_true", help="time the attention kernels alone")
+    parser.add_argument("--flex", action="store_true", help="FlexAttention among the kernels")
+    parser.add_argument("--vae", action="store_true", help="time the VAE above the native size")
+    parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which nothing new is begun")
+    parser.add_argument("--tiny", action="store_true", help="tiny shapes, for a test on the CPU")
+    parser.add_argument("--output", type=Path, help="JSON file, rewritten after every measurement")
+    return parser
+
+
+class Report:
+    """Everything measured so far, on disk after each measurement: a run that is cut off loses nothing."""
+
+    def __init__(self, setting: Setting, output: Path | None, *, limit: float) -> None:
+        self.output, self.limit, self.began = output, limit, perf_counter()
+        cuda = setting.device.type == "cuda"
+        self.data: dict[str, Any] = {
+            "device": torch.cuda.get_device_name(setting.device) if cuda else platform.processor() or "cpu",
+            "versions": {"torch": torch.__version__, "diffusers": version("diffusers"), "freeswim": __version__},
+            "precision": str(setting.dtype).removeprefix("torch."),
+            "frames": 4 * (setting.latent_frames - 1) + 1,
+            "window": list(setting.window),
+            "steps": setting.steps,
+            "interval": setting.interval,
+            "layers": setting.config["num_layers"],
+            "sizes": {},
+        }
+        if cuda:
+            self.data["versions"]["cudnn"] = str(torch.backends.cudnn.version())
+
+    def measure(self, name: str, work: Callable[[], Any], size: str | None = None) -> Any:
+        """Runs one measurement; one that fails or doesn't fit into the time says so in its place."""
+        place = self.data if size is None else self.data["sizes"].setdefault(size, {})
+        start = perf_counter()
+        if start - self.began > self.limit:
+            place[name] = {"not run": "no time left"}
+        else:
+            try:
+                with torch.no_grad():
+                    place[name] = work()
+            except Exception as error:  # a rival that cannot run here must not cost the others' numbers
+                place[name] = {"failed": f"{type(error).__name__}: {str(error)[:300]}"}
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        print(f"{size or ''} {name}: {json.dumps(place[name])} [{perf_counter() - start:.1f} s]", flush=True)
+        if self.output is not None:
+            self.output.write_text(json.dumps(self.data, indent=1) + "\n")
+        return place[name]
+
+
+def _measure_size(report: Report, setting: Setting, size: str, grid: Grid, options: argparse.Namespace) -> None:
+    """All rivals at one size. At the native size, where everything fits into the window, there is only stock."""
+    layers, cuda = options.layers, setting.device.type == "cuda"
+    context = grid[0] * _product(guide_grid(grid[1:], setting.window))
+    native = all(side <= window for side, window in zip(grid[1:], setting.window, strict=True))
+    report.measure("floor", lambda: floors(setting, grid, context, report.data["matrix_TFLOP/s"]), size)
+
+    def measure(name: str, work: Callable[..., Any], *arguments: Any, **keywords: Any) -> None:
+        report.measure(name, lambda: work(setting, grid, *arguments, **keywords), size)
+
+    if not native:
+        ways: dict[str, dict[str, Any]] = {"ours": {}, "output": {"override": "output"}, "compiled": {"compiled": True}}
+        for name in (name for name in ways if name in options.rivals):
+            measure(f"freeswim, {name}", rivals.ours, layers, **ways[name])
+        if options.kernels:
+            full = _product(grid) <= 200_000
+            measure("kernels", attention_times, context, full=full, flex=options.flex)
+        if options.whole:
+            measure("freeswim, all layers", rivals.ours, setting.config["num_layers"], record="host")
+    if "stock" in options.rivals:
+        backends = ("_native_cudnn", "native") if cuda and _product(grid) < 200_000 else ("_native_cudnn",)
+        for backend in backends if cuda else ("native",):
+            measure(f"stock, {backend}", rivals.stock, layers, backend)
+    if options.official is not None and not native:
+        for cached in (True, False) if options.official_uncached else (True,):
+            name = "official, cached" if cached else "official, uncached"
+            measure(name, rivals.official, min(layers, 2), options.official, cached=cached)
+
+
+def floors(setting: Setting, grid: Grid, context: int, rate: float) -> dict[str, float]:
+    """Seconds of a reuse step, both branches guided, at the matrix rate: with the context override, and without."""
+    tokens, keys, layers = _product(grid), window_keys(setting, grid), setting.config["num_layers"]
+    linear = linear_operations(setting, tokens, cross_attention=False)
+
+    def step(keys: int) -> float:
+        return 2 * layers * (linear + attention_operations(setting, tokens, keys)) / (rate * 1e12)
+
+    return {"ours": step(keys + context), "output": step(keys), "full attention": step(tokens)}
+
+
+def _product(sides: Sequence[int]) -> int:
+    result = 1
+    for side in sides:
+        result *= side
+    return result
+
+
+if __name__ == "__main__":
+    main()
