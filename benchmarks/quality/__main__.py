@@ -81,7 +81,8 @@ def _size(
     device = clips.clean.device
     reader = LandscapeReader(device, aspect_of(size))
     record["reader_error"][aspect_of(size)] = reader.error
-    judge = Judge(clips, load(device), reader, pool)
+    references = _references(pipeline, clips)
+    judge = Judge(clips, references["true scene through the VAE"], load(device), reader, pool)
     print(f"{size}: {len(clips.prompts)} clips ready after {time.perf_counter() - started:.1f} s", flush=True)
 
     waiting: list[tuple[dict[str, Any], Callable[[], Values]]] = []
@@ -94,7 +95,7 @@ def _size(
         while len(waiting) > 1:  # regions are found while the next variant runs
             _finish(args, record, *waiting.pop(0))
 
-    for name, videos in _references(pipeline, clips):
+    for name, videos in references.items():
         done({"size": str(size), "variant": name, "group": "reference"}, Run(videos), (1, 1))
     default = clips.plan.config
     for variant in _chosen(args, size):
@@ -111,12 +112,12 @@ def _size(
         _finish(args, record, *waiting.pop(0))
 
 
-def _references(pipeline: FreeSwimPipeline, clips: Clips) -> list[tuple[str, torch.Tensor]]:
+def _references(pipeline: FreeSwimPipeline, clips: Clips) -> dict[str, torch.Tensor]:
     """Rows without a second stage: where the scale begins and ends."""
     truth = true_videos(clips, clips.clean.device)
     with torch.no_grad():
         through = decode(pipeline, torch.cat([encode(pipeline, v[None], clips.plan) for v in truth]), clips.size)
-    return [("native, enlarged", enlarged(clips)), ("true scene", truth), ("true scene through the VAE", through)]
+    return {"native, enlarged": enlarged(clips), "true scene": truth, "true scene through the VAE": through}
 
 
 def _chosen(args: argparse.Namespace, size: Size) -> list[Variant]:

@@ -9,20 +9,24 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from benchmarks.quality.captions import LandscapeReader, motion_agrees
-from benchmarks.quality.generate import Clips, enlarged, true_videos
+from benchmarks.quality.generate import Clips, enlarged
 from freeswim.embedded.subjects import Subject, SubjectNet, chances, five_of, subjects_in
 
 Values = dict[str, NDArray[np.floating]]
 
 
 class Judge:
-    """Measures the videos of one size. The detector's regions are found by `pool`, beside the next variant's steps."""
+    """Measures the videos of one size. The detector's regions are found by `pool`, beside the next variant's steps.
 
-    def __init__(self, clips: Clips, net: SubjectNet, reader: LandscapeReader, pool: Executor) -> None:
+    `decoded_truth`: the true scenes at the target size, encoded and decoded. Detail is held against these, since no
+    second stage can show more than the VAE lets through.
+    """
+
+    def __init__(
+        self, clips: Clips, decoded_truth: torch.Tensor, net: SubjectNet, reader: LandscapeReader, pool: Executor
+    ) -> None:
         self.clips, self.net, self.reader, self.pool = clips, net, reader, pool
-        self.device = clips.clean.device
-        self.truth = true_videos(clips, self.device)
-        self.true_detail = _detail(self.truth)
+        self.true_detail = _detail(decoded_truth)
         self.token = clips.plan.model.token_pixels
         large = enlarged(clips)
         self.native_change = _change(large)
