@@ -74,6 +74,10 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
             gr.Button(f"other {text}").click(lambda new=new: new, None, other, show_progress="hidden")
         swapped = ComparisonValue(left=files["right"], right=files["left"], left_label="A", right_label="B", fps=FPS)
         gr.Button("full swapped").click(lambda: swapped, None, full, show_progress="hidden")
+        stripes = np.zeros((2, 2160, 3840, 3), np.uint8)
+        stripes[:, :, ::2] = 255
+        huge = write_video(folder / "huge.mp4", Video(stripes, FPS))
+        gr.Button("full 4K").click(lambda: ComparisonValue(right=huge, fps=FPS), None, full, show_progress="hidden")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -368,6 +372,46 @@ def test_a_finger_drags_the_handle_and_moves_the_lens(browser: Browser, demo: De
     expect(visit.handle).to_have_attribute("aria-valuenow", "50")
     drag((0.5, 0.5), (0.55, 0.5), (0.65, 0.5), (0.75, 0.5))
     expect(visit.handle).to_have_attribute("aria-valuenow", "75")
+    visit.fine()
+    visit.context.close()
+
+
+@pytest.mark.browser
+def test_a_video_that_cannot_be_had_says_so_and_can_be_tried_again(browser: Browser, demo: Demo) -> None:
+    visit = Visit(browser, demo.url)
+    missing = lambda route: route.fulfill(status=404)  # noqa: E731
+    visit.page.route("**/right.mp4", missing)
+    visit.page.get_by_role("button", name="other right").click()
+    trouble = visit.other.locator(".trouble")
+    expect(trouble).to_contain_text("“FreeSwim” could not be loaded: it is no longer on the server")
+    expect(visit.other).to_have_attribute("data-state", "empty")
+    visit.page.get_by_role("button", name="other pair").click()
+    expect(visit.other).to_have_attribute("data-state", "single")
+    expect(visit.other.locator("[data-part=left-tag]")).to_have_text("Naive sliding windows")
+    expect(trouble).to_be_visible()
+    visit.page.unroute("**/right.mp4", missing)
+    visit.other.get_by_role("button", name="Try again").click()
+    expect(trouble).to_be_hidden()
+    expect(visit.other).to_have_attribute("data-state", "pair")
+    assert all("404" in error for error in visit.errors)
+    visit.context.close()
+
+
+@pytest.mark.browser
+def test_the_lens_shows_single_pixels_of_4k_on_a_phone(browser: Browser, demo: Demo) -> None:
+    visit = Visit(browser, demo.url, viewport={"width": 390, "height": 800}, device_scale_factor=3, has_touch=True)
+    visit.page.get_by_role("button", name="full 4K").click()
+    expect(visit.player.locator("video[data-part=right]")).to_have_js_property("videoWidth", 3840, timeout=15_000)
+    visit.pause()
+    visit.player.get_by_role("button", name="Lens", exact=True).tap()
+    expect(visit.player.get_by_role("button", name="1×, Lens at 100 %")).to_be_visible()
+    visit.page.touchscreen.tap(*visit.at(0.75, 0.5))
+    lens = _lens(visit)
+    side = len(lens)
+    assert side >= 360  # the screen's own pixels, three to one of CSS
+    # Stripes of one pixel on the right: seen as such only where one pixel of the video is one of the lens.
+    row = lens[side // 2, side // 2 + 10 : side // 2 + 110, 1].astype(int)
+    assert np.abs(np.diff(row)).mean() > 100
     visit.fine()
     visit.context.close()
 

@@ -9,7 +9,7 @@ const ZOOMS = [1, 2, 4];
 const FAR = 0.5; // seconds of drift that are too much to be waited for
 
 const state = {
-    urls: {}, shown: {}, fps: 16, labels: {}, frame: 0, frames: 0, wipe: 0.5, playing: false, loop: true,
+    urls: {}, shown: {}, failed: {}, fps: 16, labels: {}, frame: 0, frames: 0, wipe: 0.5, playing: false, loop: true,
     chosen: null, // "left" or "base", once a person has chosen
     lens: false, zoom: 0, at: [0.5, 0.5], touch: false,
     isNew: true, // nothing of this value has been shown yet
@@ -80,6 +80,7 @@ function load(name, file) {
     if (state.urls[name] === url || (!state.urls[name] && !url)) return false;
     state.urls[name] = url;
     state.shown[name] = false;
+    delete state.failed[name];
     if (url) {
         videos[name].src = url;
     } else {
@@ -108,6 +109,7 @@ function take() {
     }
     arrange();
     paintPlaying();
+    paintTrouble();
 }
 
 let joining = Promise.resolve();
@@ -128,6 +130,38 @@ function join() {
 }
 
 const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+// ---- a video that can't be had
+
+// By the number of the browser's own MediaError; 4 stands for "not found" as well as for "no such format".
+const REASONS = { 2: "the connection broke", 3: "it is damaged", 4: "it is no longer on the server, or can't be played here" };
+
+function fail(name) {
+    const error = videos[name].error;
+    if (!state.urls[name] || !error || error.code === 1) return; // taken away, or left by the visitor
+    state.failed[name] = REASONS[error.code] || "for an unknown reason";
+    if (videos[name].readyState < 2) state.shown[name] = false; // else what is there stays on the screen
+    arrange();
+    paintTrouble();
+}
+
+function paintTrouble() {
+    const failed = Object.keys(state.failed), [first] = failed;
+    part("trouble").hidden = !first;
+    root.classList.toggle("troubled", Boolean(first));
+    // Empty while all is well, so that screen readers tell of the next one.
+    part("trouble").querySelector("p").textContent = !first ? ""
+        : failed.length > 1 ? `${failed.length} videos could not be loaded: ${state.failed[first]}.`
+        : `“${state.labels[first]}” could not be loaded: ${state.failed[first]}.`;
+}
+
+function retry() {
+    for (const name of Object.keys(state.failed)) videos[name].load();
+    state.failed = {};
+    paintTrouble();
+    if (root.dataset.state === "empty") state.isNew = true;
+    root.focus({ preventScroll: true });
+}
 
 // ---- time
 
@@ -240,6 +274,7 @@ function watchFrames(name, video) {
         });
     }
     video.addEventListener("loadeddata", join);
+    video.addEventListener("error", () => fail(name));
     video.addEventListener("ended", () => { if (name === cast().leader) again(); });
     video.addEventListener("seeked", drawLens);
 }
@@ -384,6 +419,7 @@ part("loop").addEventListener("click", () => {
 part("lens").addEventListener("click", () => setLens(!state.lens));
 part("zoom").addEventListener("click", nextZoom);
 part("full").addEventListener("click", fullScreen);
+part("retry").addEventListener("click", retry);
 time.addEventListener("input", () => {
     const wanted = Number(time.value);
     if (state.playing) pause();

@@ -166,7 +166,7 @@ def _button(part: str, label: str, icon: str, keys: str = "", *, pressed: str = 
 
 # gradio reads this as a template: no backtick, no backslash and no dollar sign or doubled brace may stand in it.
 MARKUP = f"""
-<section class="compare" data-state="empty" role="region">
+<section class="compare" data-state="empty" role="region" tabindex="-1">
   <div class="screen" data-part="screen">
     <video data-part="right" muted playsinline preload="auto" tabindex="-1"></video>
     <video data-part="left" muted playsinline preload="auto" tabindex="-1"></video>
@@ -178,6 +178,8 @@ MARKUP = f"""
     <canvas data-part="loupe" aria-hidden="true" hidden></canvas>
     <button type="button" class="zoom" data-part="zoom" aria-keyshortcuts="z" hidden></button>
     <div class="empty" data-part="empty"><i></i><p></p></div>
+    <div class="trouble" data-part="trouble" hidden><p role="alert"></p>
+      <button type="button" data-part="retry">Try again</button></div>
   </div>
   <div class="bar">
     <div class="transport" role="group" aria-label="Playback">
