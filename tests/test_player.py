@@ -383,7 +383,7 @@ def test_a_video_that_cannot_be_had_says_so_and_can_be_tried_again(browser: Brow
     visit.page.route("**/right.mp4", missing)
     visit.page.get_by_role("button", name="other right").click()
     trouble = visit.other.locator(".trouble")
-    expect(trouble).to_contain_text("“FreeSwim” could not be loaded: it is no longer on the server")
+    expect(trouble).to_contain_text("“FreeSwim” could not be loaded: it is gone from the server")
     expect(visit.other).to_have_attribute("data-state", "empty")
     visit.page.get_by_role("button", name="other pair").click()
     expect(visit.other).to_have_attribute("data-state", "single")

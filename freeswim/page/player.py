@@ -11,7 +11,7 @@
 
 Send a whole value each time: a video whose file stays the same is not loaded again and goes on playing. What is missing
 is left out: one video is shown alone, none gives the placeholder. While the left video is missing, `base` takes its
-side; with both, a switch appears. The markup is static, so the script in player.js runs once per component and reads
+side; with both, a switch appears. The markup is static, so the script in player*.js runs once per component and reads
 every new value itself.
 """
 
@@ -29,6 +29,7 @@ from freeswim.page.text import FREESWIM_LABEL, NAIVE_LABEL
 PathLike = str | os.PathLike[str]
 
 _HERE = Path(__file__).parent
+_SCRIPTS = ("player.js", "player_time.js", "player_screen.js", "player_input.js")  # one function body, in this order
 NATIVE_ENLARGED_LABEL = "Native, enlarged"
 PLACEHOLDER = "Naive windows and FreeSwim will play here side by side, with a handle to wipe between them."
 
@@ -111,7 +112,7 @@ class ComparePlayer(gr.HTML):
             render=render,
             html_template=MARKUP,
             css_template=(_HERE / "player.css").read_text(encoding="utf-8"),
-            js_on_load=(_HERE / "player.js").read_text(encoding="utf-8"),
+            js_on_load="\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS),
             apply_default_css=False,
             **props,
         )
