@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 # Before gradio is imported: the page asks nothing of the outside world.
@@ -9,29 +10,39 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 # Before torch is: waiting threads sleep, since spinning ones slow a busy computer down several times.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# On ZeroGPU this has to come before torch; elsewhere the package is absent.
+# On ZeroGPU this has to come before torch; elsewhere the package may be absent.
 with suppress(ImportError):
     import spaces  # noqa: F401
 
+import torch
 from gradio.utils import get_upload_folder
 
-from freeswim.page.form import build_page
+from freeswim.cost import Meter
+from freeswim.page import handlers, zerogpu
+from freeswim.page.form import RUN_CSS, build_page
+from freeswim.page.limits import Gate, device_limits
 from freeswim.page.runner import Runner
 from freeswim.page.theme import CSS_PATH, theme
-from freeswim.page.zerogpu import on_gpu
 
 
 def main() -> None:
     """Builds the page and serves it until it is interrupted."""
-    # Inside gradio's own folder (GRADIO_TEMP_DIR), so that its delete_cache clears old videos away.
-    page = build_page(Runner(Path(get_upload_folder())), gpu=on_gpu)
+    # Inside gradio's own folder (GRADIO_TEMP_DIR), whose files it may serve.
+    runner = Runner(Path(get_upload_folder()))
+    if zerogpu.available():
+        gate = Gate(zerogpu.meter(), zerogpu.limits(), zerogpu.lent_seconds)
+        runner.preload(handlers.best_model())  # placed on the GPU in advance, so that no visitor pays for loading it
+    else:
+        gate = Gate(Meter(accelerated=torch.cuda.is_available()), device_limits())
+    page = build_page(runner, gate=gate, gpu=zerogpu.on_gpu, places=zerogpu.PLACES if zerogpu.available() else 1)
     page.launch(
         theme=theme(),
-        css_paths=CSS_PATH,
+        css_paths=[CSS_PATH, RUN_CSS],
         footer_links=["api", "settings"],
         ssr_mode=False,
         show_error=True,
         max_file_size="200mb",
+        mcp_server=find_spec("mcp") is not None,  # with `pip install gradio[mcp]`, the endpoints are tools as well
     )
 
 

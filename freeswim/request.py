@@ -36,6 +36,7 @@ CONFIG_FIELDS = (
     "refresh_until",
     "guide_unconditional",
     "logit_scale",
+    "guide_grid",
 )
 
 
@@ -66,6 +67,7 @@ class Request:
     refresh_until: float | None = None
     guide_unconditional: bool | None = None
     logit_scale: float | None = None
+    guide_grid: tuple[int, int] | None = None  # None: the target's shape, about as many tokens as the window has
 
     def resolved(self, model: BaseModel | None = None) -> "Resolved":
         """This request with every None filled in from `model` (default: the one it names), everything checked.

@@ -17,8 +17,10 @@ import torch
 from freeswim.cost import Meter, Speed, operations
 from freeswim.embedded import VOCABULARY
 from freeswim.models import EMBEDDED, MODELS
-from freeswim.page import handlers, text, zerogpu
-from freeswim.page.form import api_endpoint, build_page
+from freeswim.page import advanced, handlers, runs, text
+from freeswim.page.api import generate_endpoint, settings
+from freeswim.page.form import build_page
+from freeswim.page.limits import Gate
 from freeswim.page.quality import QUALITIES, quality_info, quality_values
 from freeswim.page.runner import Clip, Runner
 from freeswim.page.status import Status, clock, status_html
@@ -69,9 +71,12 @@ def worker_ends(seconds: float) -> bool:
 
 
 def test_a_run_shows_each_video_once_and_ends_with_its_details(runner: Runner) -> None:
-    changes = list(handlers.run_form(runner.run, FORM))
+    changes = list(runs.run_form(runner.run, FORM))
 
-    assert changes[0] == {"seed": 3, "freeswim": None, "naive": None, "base": None, "details": None, "running": True}
+    assert changes[0] == {
+        "seed": 3, "resolution": "128x128", "freeswim": None, "naive": None, "base": None, "details": None,
+        "look": "", "preview": "", "running": True,
+    }  # fmt: skip
     clips = [(name, change[name]) for change in changes[1:] for name in ("base", "freeswim", "naive") if name in change]
     assert [name for name, _ in clips] == ["base", "freeswim", "naive"]
     frames = {}
@@ -106,7 +111,7 @@ def test_the_status_names_stage_and_step_of_every_stage(runner: Runner) -> None:
 
 def test_a_random_seed_is_shown_and_used(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("random.randint", lambda low, high: 4242)
-    changes = list(handlers.run_form(runner.run, FORM | {"randomize": True, "steps": 1, "strength": 1.0}))
+    changes = list(runs.run_form(runner.run, FORM | {"randomize": True, "steps": 1, "strength": 1.0}))
     assert changes[0]["seed"] == 4242
     assert changes[-1]["details"]["settings"]["seed"] == 4242
 
@@ -123,7 +128,7 @@ def test_closing_the_generator_stops_the_run_within_a_step(runner: Runner, tmp_p
 
 
 def test_a_size_that_fits_the_native_one_is_the_native_video(runner: Runner) -> None:
-    changes = list(handlers.run_form(runner.run, FORM | {"resolution": "64x64"}))
+    changes = list(runs.run_form(runner.run, FORM | {"resolution": "64x64"}))
     clip: Clip = last_value(changes, "freeswim")
     assert clip.path == last_value(changes, "base").path
     assert last_value(changes, "naive") is None
@@ -149,11 +154,11 @@ def test_a_failed_run_says_why_and_the_next_one_works(
         return loaded
 
     runner = Runner(tmp_path, load=load)
-    last = list(handlers.run_form(runner.run, FORM))[-1]
+    last = list(runs.run_form(runner.run, FORM))[-1]
     assert last["running"] is False
     assert message in last["status"]
     assert "and more" not in last["status"]
-    assert list(handlers.run_form(runner.run, FORM))[-1]["details"]["status"]["state"] == "done"
+    assert list(runs.run_form(runner.run, FORM))[-1]["details"]["status"]["state"] == "done"
 
 
 BAD = [
@@ -186,7 +191,7 @@ def test_a_refused_value_is_shown_at_its_field_before_anything_is_loaded(name: s
 
     form = FORM | {name: value}
     assert handlers.check_form(form).keys() == {name}
-    changes = list(handlers.run_form(Runner(tmp_path, load=load).run, form))
+    changes = list(runs.run_form(Runner(tmp_path, load=load).run, form))
     assert [change["running"] for change in changes] == [False]
     assert "It did not work" in changes[0]["status"]
 
@@ -238,29 +243,31 @@ def test_the_status_card_keeps_its_shape_and_escapes() -> None:
 
 
 def test_the_api_takes_what_the_form_has_and_leaves_defaults_to_the_model(runner: Runner) -> None:
-    endpoint = inspect.signature(api_endpoint(runner.run)).parameters
-    assert set(endpoint) == set(text.FIELDS) - {"randomize"} | {"compare"}
+    endpoint = inspect.signature(generate_endpoint(runner.run)).parameters
+    sliders = {side for pair in advanced.PAIRS.values() for side in pair}
+    assert set(endpoint) == set(text.FIELDS) - {"randomize"} - sliders | set(advanced.PAIRS) | {"compare"}
     fixed = {"model": "embedded", "seed": 1, "naive_mode": "clipped", "compare": True}
     assert {name: p.default for name, p in endpoint.items() if name != "prompt"} == {
         name: fixed.get(name) for name in endpoint if name != "prompt"
     }
     assert handlers.make_request({"prompt": "a"}) == Request(prompt="a").resolved()
+    assert handlers.make_request(settings("a")) == Request(prompt="a", seed=1, compare=True).resolved()
 
 
 def test_the_api_yields_files_and_details_in_the_documented_order(runner: Runner) -> None:
-    *_, last = handlers.run_api(runner.run, FORM | {"compare": True})
+    *_, last = runs.run_api(runner.run, FORM | {"compare": True})
     assert [Path(file["path"]).stem.rpartition("-")[2] for file in last[:3]] == ["freeswim", "naive", "base"]
     assert all(file["meta"] == {"_type": "gradio.FileData"} for file in last[:3])
     assert last[3]["status"]["state"] == "done"
     with pytest.raises(gr.Error, match="strength=7"):
-        next(handlers.run_api(runner.run, FORM | {"strength": 7}))
+        next(runs.run_api(runner.run, FORM | {"strength": 7}))
 
 
 def test_a_video_made_here_brings_its_settings_back(runner: Runner, tmp_path: Path) -> None:
     form = FORM | {"strength": 0.6, "refresh_interval": 3, "guide": "full", "naive_mode": "blocks"}
-    clip: Clip = last_value(list(handlers.run_form(runner.run, form)), "freeswim")
+    clip: Clip = last_value(list(runs.run_form(runner.run, form)), "freeswim")
     restored = handlers.restored(clip.path)
-    assert restored.keys() == text.FIELDS.keys() - {"quality", "randomize"}
+    assert restored.keys() == inspect.signature(settings).parameters.keys() - {"quality", "compare"}
     assert handlers.make_request(restored) == handlers.make_request(form)
     kept = ("prompt", "resolution", "seed", "frames", "window", "query_tile", "guide", "strength")
     assert [restored[name] for name in kept] == [form[name] for name in kept]
@@ -313,35 +320,31 @@ def test_a_quality_fills_in_only_what_is_left_open() -> None:
 
 
 def test_the_estimate_is_for_the_form_and_learns_from_its_runs(runner: Runner) -> None:
-    meter = Meter(speed=Speed(matrix=1e12, convolution=1e11))
-    before = handlers.estimate(meter, FORM | {"compare": True})
+    gate = Gate(Meter(speed=Speed(matrix=1e12, convolution=1e11)))
+    before = handlers.estimate_api(gate, FORM | {"compare": True})
     assert before["seconds"] == pytest.approx(sum(before["stages"].values()), abs=0.1)
     assert before["settings"]["width"] == 128
-    assert "About" in handlers.estimate_note(meter, FORM)
-    assert "About" in handlers.estimate_note(meter, FORM | {"prompt": ""}), "the words cost nothing"
-    assert handlers.estimate_note(meter, FORM | {"resolution": "wide"}) == ""
+    assert before["refused"] is None
+    assert "About" in handlers.estimate_note(gate, FORM)
+    assert "About" in handlers.estimate_note(gate, FORM | {"prompt": ""}), "the words cost nothing"
+    assert handlers.estimate_note(gate, FORM | {"resolution": "wide"}) == ""
     with pytest.raises(gr.Error, match="steps=0"):
-        handlers.estimate_api(meter, FORM | {"steps": 0})
-    *_, last = handlers.metered(runner.run, meter)(handlers.make_request(FORM | {"compare": True}))
-    learned = handlers.estimate(meter, FORM | {"compare": True})
+        handlers.estimate_api(gate, FORM | {"steps": 0})
+    *_, last = runs.metered(runner.run, gate.meter)(handlers.make_request(FORM | {"compare": True}))
+    learned = handlers.estimate_api(gate, FORM | {"compare": True})
     assert learned["stages"]["native"] == pytest.approx(last.seconds["native"], abs=0.01)
 
 
 def test_only_the_documented_endpoints_are_public(runner: Runner) -> None:
     page = build_page(runner)
     info = page.get_api_info()
-    assert list(info["named_endpoints"]) == ["/generate", "/estimate"]
-    generate, estimate = (info["named_endpoints"][name]["parameters"] for name in ("/generate", "/estimate"))
-    assert estimate == generate
+    assert list(info["named_endpoints"]) == ["/generate", "/refine", "/estimate"]
+    generate, refine, estimate = (
+        [parameter["parameter_name"] for parameter in info["named_endpoints"][name]["parameters"]]
+        for name in info["named_endpoints"]
+    )
+    assert refine == ["video", *generate]
+    assert estimate == [*generate, "own_frames"]
+    assert info["named_endpoints"]["/refine"]["parameters"][0]["python_type"]["type"] == "filepath"
     assert not info["unnamed_endpoints"]
     assert "FreeSwim video, the naive video, the native video" in info["named_endpoints"]["/generate"]["description"]
-
-
-def test_zerogpu_changes_nothing_where_it_is_not_installed(runner: Runner) -> None:
-    pytest.importorskip("gradio")
-    try:
-        import spaces  # noqa: F401
-    except ImportError:
-        assert zerogpu.on_gpu(runner.run) == runner.run
-    else:
-        assert callable(zerogpu.on_gpu(runner.run))

@@ -1,8 +1,8 @@
 """What the page and its API do, as plain functions: form values in, component values or updates out."""
 
-import dataclasses
-import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,17 +10,14 @@ import gradio as gr
 from freeswim.cost import GIB, Meter
 from freeswim.embedded import VOCABULARY, unknown_words
 from freeswim.models import MODELS, BaseModel
+from freeswim.own_video import OwnVideo, default_target, probe, target_sizes
 from freeswim.page import text
-from freeswim.page.player import ComparisonValue
+from freeswim.page.limits import Gate
 from freeswim.page.quality import quality_values
-from freeswim.page.runner import Clip, Update
-from freeswim.page.status import Status, clock, status_html
-from freeswim.plan import make_plan
-from freeswim.request import MAX_SEED, Request, parse_size, parse_tokens
+from freeswim.page.source import Source, plan_of
+from freeswim.page.status import clock
+from freeswim.request import CONFIG_FIELDS, Request, Resolved, parse_size, parse_tokens
 from freeswim.video import read_settings
-
-# Runner.run, possibly behind ZeroGPU's decorator.
-Run = Callable[[Request], Iterator[Update]]
 
 # Form fields that are named differently in a Request.
 _REQUEST_NAMES = {"frames": "num_frames"}
@@ -29,7 +26,19 @@ OPTIONAL: Mapping[str, Callable[[str, str], Any]] = {
     "window": parse_tokens,
     "query_tile": parse_tokens,
     "logit_scale": lambda name, value: _number(name, value),
+    "guide_grid": parse_tokens,
 }
+# What a form holds beside a request's fields.
+_OTHER = ("randomize", "mode", "own", "clip")
+# The fields that a video's settings fill in.
+RESTORED = (
+    "prompt", "negative_prompt", "model", "resolution", "seed", "frames", "steps", "strength", "guidance_scale",
+    "flow_shift", *CONFIG_FIELDS, "naive_mode",
+)  # fmt: skip
+
+
+class Refused(ValueError):
+    """A form or a call that isn't run, with the reason in one line."""
 
 
 def unavailable(model: BaseModel) -> str | None:
@@ -51,6 +60,11 @@ def model_choices() -> list[tuple[str, str]]:
         reason = unavailable(model)
         choices.append((f"{label} ({reason})" if reason else label, name))
     return choices
+
+
+def best_model() -> str:
+    """The model that the page starts with: the first of the large ones that can run here, else the small one."""
+    return next((name for name in MODELS if name != "embedded" and unavailable(MODELS[name]) is None), "embedded")
 
 
 def resolution_choices(model: BaseModel) -> list[tuple[str, str]]:
@@ -83,14 +97,9 @@ def make_request(form: Mapping[str, Any]) -> Request:
 
     Raises ValueError naming the value that is refused, before anything is loaded.
     """
-    values = {name: value for name, value in form.items() if value is not None and name != "randomize"}
+    values = {name: value for name, value in form.items() if value is not None and name not in _OTHER}
     quality = values.pop("quality", None)
-    model = MODELS.get(values.get("model", "embedded"))
-    if model is None:  # also keeps folders of this machine out of reach of the API
-        raise ValueError(f"model={values['model']!r} is unknown; choose one of {', '.join(MODELS)}")
-    reason = unavailable(model)
-    if reason:
-        raise ValueError(f"model={model.name!r} {reason}; choose another one here")
+    model = model_of(form)
     if quality is not None:
         values = quality_values(model, quality) | values
     values = {_REQUEST_NAMES.get(name, name): value for name, value in values.items()}
@@ -102,6 +111,74 @@ def make_request(form: Mapping[str, Any]) -> Request:
     return Request(**values).resolved()
 
 
+def model_of(form: Mapping[str, Any]) -> BaseModel:
+    """The model that a form names; ValueError when it is unknown or can't run here."""
+    name = form.get("model") or "embedded"
+    model = MODELS.get(name) if isinstance(name, str) else None
+    if model is None:  # also keeps folders of this machine out of reach of the API
+        raise ValueError(f"model={name!r} is unknown; choose one of {', '.join(MODELS)}")
+    reason = unavailable(model)
+    if reason:
+        raise ValueError(f"model={model.name!r} {reason}; choose another one here")
+    return model
+
+
+def task_of(form: Mapping[str, Any], gate: Gate | None = None) -> tuple[Resolved, Source | None]:
+    """The request of a form or an API call, and the visitor's video where it refines one.
+
+    Raises Refused in one line: a value that make_request refuses, a missing video, more than `gate` lets through.
+    """
+    try:
+        request = make_request(_with_own_size(form))
+        source = None
+        if form.get("mode") == "own":
+            source = Source.of_own(_own_of(form), model_of(form), request.num_frames)
+        request = plan_of(request, source).request
+        if gate is not None and (reason := gate.refusal(request, source)):
+            raise ValueError(reason)
+    except (ValueError, TypeError) as error:
+        raise Refused(str(error)) from error
+    return request, source
+
+
+def _own_of(form: Mapping[str, Any]) -> OwnVideo:
+    own = form.get("own")
+    if not isinstance(own, OwnVideo):
+        raise ValueError("there is no video yet: choose the one to refine")
+    return own
+
+
+def _with_own_size(form: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A form that refines a video, with a size in that video's shape where none is given."""
+    if form.get("mode") != "own" or form.get("resolution"):
+        return form
+    own = _own_of(form)
+    return {**form, "resolution": str(default_target(own.width, own.height, model_of(form)))}
+
+
+def uploaded(path: str | None, folder: str) -> OwnVideo | None:
+    """The video at `path`, which must lie in `folder`: a caller may name any file of this machine. None for none."""
+    if path is None:
+        return None
+    if not Path(path).resolve().is_relative_to(Path(folder).resolve()):
+        raise ValueError("the video must be uploaded: pass handle_file('your.mp4')")
+    return probe(path)
+
+
+def own_choices(own: OwnVideo, model: BaseModel) -> list[tuple[str, str]]:
+    """(label, WIDTHxHEIGHT) of the sizes that a visitor's video may be refined to."""
+    return [
+        (f"{text.size_label(*size)},  {factor:.2g}× yours", str(size))
+        for factor, size in target_sizes(own.width, own.height, model)
+    ]
+
+
+def _count(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
+    return value
+
+
 def _number(name: str, value: str) -> float:
     try:
         return float(value)
@@ -109,89 +186,35 @@ def _number(name: str, value: str) -> float:
         raise ValueError(f"{name}={value!r} is not a number") from None
 
 
-def check_form(form: Mapping[str, Any]) -> dict[str, str]:
+def check_form(form: Mapping[str, Any], gate: Gate | None = None) -> dict[str, str]:
     """What is wrong with a form: message by field name, empty when all is well.
 
-    A field whose value alone is refused is named. What is wrong only together is put at the resolution.
+    A field whose value alone is refused is named. What is wrong only together is put at the resolution, as is what
+    `gate` does not let through; a missing video is put at its own field.
     """
     problems: dict[str, str] = {}
+    bare = {"prompt": "-", "model": form.get("model")}
     for name, value in form.items():
-        alone = {"prompt": "-", "model": form.get("model"), name: value}
-        message = _refusal(alone)
-        if message and name != "model" and _refusal({"prompt": "-", "model": form.get("model")}):
+        if name in _OTHER:
+            continue
+        message = _refusal({**bare, name: value})
+        if message and name != "model" and _refusal(bare):
             continue  # the model itself is refused; say so once
         if message:
             problems[name] = message
-    if not problems and (message := _refusal(form)):
+    if form.get("mode") == "own" and not isinstance(form.get("own"), OwnVideo):
+        problems["clip"] = "Choose the video to refine."
+    if not problems and (message := _refusal(form, gate)):
         problems["resolution"] = message
     return problems
 
 
-def _refusal(form: Mapping[str, Any]) -> str | None:
+def _refusal(form: Mapping[str, Any], gate: Gate | None = None) -> str | None:
     try:
-        make_request(form)
-    except (ValueError, TypeError) as error:
+        task_of(form, gate)
+    except Refused as error:
         return str(error)
     return None
-
-
-def details(request: Request, update: Update) -> dict[str, Any]:
-    """A run's settings, clips and times as JSON-ready data. `status` says how far it is."""
-    return {
-        "status": dataclasses.asdict(update.status),
-        "videos": {
-            name: {key: value for key, value in dataclasses.asdict(clip).items() if key != "path"}
-            for name, clip in update.clips.items()
-        },
-        "seconds": {stage: round(seconds, 2) for stage, seconds in update.seconds.items()},
-        "settings": update.settings or request.to_dict(),
-        "unknown_words": unknown_words(request.prompt) if request.model == "embedded" else [],
-    }
-
-
-def run_form(run: Run, form: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Runs a page's form; yields values by output name: status, seed, freeswim, naive, base, details, running.
-
-    A name is absent when nothing changed there. The first values clear what an earlier run left.
-    """
-    seed = random.randint(0, MAX_SEED) if form.get("randomize") else form["seed"]
-    try:
-        request = make_request({**form, "seed": seed, "compare": True})
-    except (ValueError, TypeError) as error:
-        yield {"status": status_html(Status(state="failed", message=str(error))), "running": False}
-        return
-    yield {"seed": request.seed, "freeswim": None, "naive": None, "base": None, "details": None, "running": True}
-    shown: set[str] = set()
-    for update in run(request):
-        values: dict[str, Any] = {"status": status_html(update.status)}
-        for name in update.clips.keys() - shown:
-            values[name] = update.clips[name]
-            shown.add(name)
-        ended = update.status.state != "running"
-        if ended or len(values) > 1:
-            values["details"] = details(request, update)
-        if ended:
-            values["running"] = False
-        yield values
-
-
-def run_api(run: Run, form: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Any, dict[str, Any]]]:
-    """Runs an API call; yields (FreeSwim, naive, native, details) with None for what does not exist yet.
-
-    Raises gr.Error in one line for bad input, before anything is loaded, and for a run that failed.
-    """
-    try:
-        request = make_request(form)
-    except (ValueError, TypeError) as error:
-        raise gr.Error(str(error), print_exception=False) from error
-    for update in run(request):
-        if update.status.state == "failed":
-            raise gr.Error(update.status.message, print_exception=False)
-        freeswim, naive, base = (
-            gr.FileData(path=update.clips[name].path).model_dump() if name in update.clips else None
-            for name in ("freeswim", "naive", "base")
-        )
-        yield freeswim, naive, base, details(request, update)
 
 
 def restored(path: str) -> dict[str, Any]:
@@ -209,65 +232,55 @@ def restored(path: str) -> dict[str, Any]:
     for name in OPTIONAL:
         value = form[name]  # whole, where placeholder() rounds
         form[name] = "" if value is None else placeholder(value) if isinstance(value, list) else str(value)
-    form = {name: form[name] for name in text.FIELDS if name in form}
+    form = {name: form[name] for name in RESTORED}
     resolved = make_request(form).to_dict()
     return {name: resolved[_REQUEST_NAMES.get(name, name)] if value is None else value for name, value in form.items()}
 
 
-def comparison(clips: Mapping[str, Clip | None], resolution: str) -> ComparisonValue:
-    """What the player shows of the clips that exist by now; `resolution` shapes its box from the start."""
-    width, height = parse_size(resolution)
-    paths = {name: clip.path for name, clip in clips.items() if clip is not None}
-    fps = next((clip.fps for clip in clips.values() if clip is not None), ComparisonValue.fps)
-    return ComparisonValue(
-        left=paths.get("naive"),
-        right=paths.get("freeswim"),
-        base=paths.get("base"),
-        fps=fps,
-        width=width,
-        height=height,
-    )
-
-
-def metered(run: Run, meter: Meter) -> Run:
-    """`run`, with the times of finished runs told to `meter`."""
-
-    def metered_run(request: Request) -> Iterator[Update]:
-        for update in run(request):
-            if update.status.state == "done":
-                meter.observe(make_plan(request), update.seconds)
-            yield update
-
-    return metered_run
-
-
-def estimate(meter: Meter, form: Mapping[str, Any]) -> dict[str, Any]:
-    """What the request of a form or an API call would cost here, JSON-ready. ValueError as from make_request."""
-    request = make_request(form)
-    expected = meter.estimate(make_plan(request))
+def expected(meter: Meter, request: Resolved, source: Source | None = None) -> dict[str, Any]:
+    """What a run would cost here, JSON-ready."""
+    estimate = meter.estimate(plan_of(request, source))
     return {
-        "seconds": round(expected.seconds, 2),
-        "memory": expected.memory,
-        "stages": {stage: round(seconds, 2) for stage, seconds in expected.stages.items()},
+        "seconds": round(estimate.seconds, 2),
+        "memory": estimate.memory,
+        "stages": {stage: round(seconds, 2) for stage, seconds in estimate.stages.items()},
         "settings": request.to_dict(),
     }
 
 
-def estimate_note(meter: Meter, form: Mapping[str, Any]) -> str:
-    """The line at the Generate button; empty while the form can't be run."""
+def estimate_note(gate: Gate, form: Mapping[str, Any]) -> str:
+    """The line at the Generate button: time and memory, or why it can't be run here. Empty while the form is wrong."""
     try:
-        expected = estimate(meter, {**form, "prompt": "-", "compare": True})
-    except (ValueError, TypeError):
+        request, source = task_of({**form, "prompt": "-", "compare": True})
+    except Refused:
         return ""
-    return f"<p>About <b>{clock(expected['seconds'])}</b> here, {expected['memory'] / GIB:.1f} GB of memory</p>"
+    if reason := gate.refusal(request, source):
+        return f'<p class="refused">{escape(reason)}.</p>'
+    cost = expected(gate.meter, request, source)
+    return f"<p>About <b>{clock(cost['seconds'])}</b> here, {cost['memory'] / GIB:.1f} GB of memory</p>"
 
 
-def estimate_api(meter: Meter, form: Mapping[str, Any]) -> dict[str, Any]:
-    """Behind /estimate; gr.Error in one line for bad input."""
+def estimate_api(gate: Gate, form: Mapping[str, Any], *, own_frames: int | None = None) -> dict[str, Any]:
+    """Behind /estimate; gr.Error in one line for bad input. What can't be run here says why under "refused".
+
+    own_frames: the length of a video that is to be refined; there is no native stage then.
+    """
     try:
-        return estimate(meter, form)
-    except (ValueError, TypeError) as error:
+        request, source = task_of(form)
+        if own_frames is not None:
+            model = model_of(form)
+            clip = OwnVideo(path="", width=2, height=2, fps=float(model.fps), frames=_count("own_frames", own_frames))
+            source = Source.of_own(clip, model, form.get("frames"))
+            request = plan_of(request, source).request
+    except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from error
+    return {**expected(gate.meter, request, source), "refused": gate.refusal(request, source)}
+
+
+def refined_own(path: str) -> bool:
+    """Whether a video that was made here was made from a visitor's own."""
+    run = (read_settings(path) or {}).get("run")
+    return isinstance(run, dict) and run.get("own_video") is True
 
 
 def prompt_note(prompt: str, model: str) -> str:

@@ -1,13 +1,14 @@
 """Runs the pipeline in a worker thread and tells, as it goes, how far it is and which videos exist.
 
-This is the only part of the page that touches the model. What passes out of it is plain data (paths, numbers), so it
-can run in another process, as it does on ZeroGPU.
+This is the only part of the page that touches the model. What passes out of it is plain data (paths, numbers, pictures
+as data URLs), so it can run in another process, as it does on ZeroGPU.
 """
 
 import dataclasses
 import logging
 import queue
 import re
+import shutil
 import tempfile
 import threading
 import time
@@ -16,7 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from freeswim import codec
+from freeswim.page.live import Live, poster
+from freeswim.page.look import what_to_look_for
+from freeswim.page.source import Source, plan_of
 from freeswim.page.status import Status
+from freeswim.page.text import YOUR_VIDEO
 from freeswim.pipeline import FreeSwimPipeline, Progress, Result, Stopped
 from freeswim.request import Request
 from freeswim.video import Video, write_video
@@ -25,8 +34,9 @@ log = logging.getLogger(__name__)
 
 NAMES = ("freeswim", "naive", "base")
 
-# Seconds without news after which the clock is shown again.
+# Seconds without news after which the clock is shown again, and for which a run's files are kept.
 _TICK = 1.0
+_KEPT = 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +58,17 @@ class Update:
     clips: dict[str, Clip] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # of each stage, once the run has ended
+    preview: str = ""  # the latest look at what is being made, an image's data URL
+    poster: str = ""  # a picture of the result, likewise
+    look: str = ""  # what to look for in the comparison, measured in it
+    native: str | None = None  # where the native frames are, for a Source
+    out_of_memory: bool = False
+
+
+# Runner.run, possibly behind a line of visitors and ZeroGPU's decorator.
+Run = Callable[..., Iterator[Update]]
+
+_News = Status | tuple[str, Clip] | str | Result | Exception
 
 
 class Runner:
@@ -60,24 +81,32 @@ class Runner:
         self._loaded: dict[str, Any] = {}  # at most one: two of the large models would not fit
         self._lock = threading.Lock()
 
-    def run(self, request: Request) -> Iterator[Update]:
+    def run(self, request: Request, source: Source | None = None) -> Iterator[Update]:
         """Yields an Update per step, per finished video and per second. Closing the generator stops the run.
 
+        source: a video to enlarge, instead of making one first. The "base" clip is then that video, enlarged.
         The last update's state is "done", "stopped" or "failed" (with the reason as its message); nothing is raised.
         """
-        job = _Job(request, self._folder())
+        job = _Job(request, source, self._folder())
         worker = threading.Thread(target=self._work, args=(job,), name="freeswim-run", daemon=True)
         worker.start()
         update = Update(status=Status(state="running"))
         try:
-            while update.status.state == "running":
+            while not update.status.ended:
                 update = job.next_update(update)
                 yield update
         finally:
             job.stop.set()  # the worker notices at its next step; the lock keeps the next run waiting until then
 
+    def preload(self, model: str) -> None:
+        """Loads a model now, so that the first run need not."""
+        self._pipeline(model)
+
     def _folder(self) -> Path:
         self.output_root.mkdir(parents=True, exist_ok=True)
+        for old in self.output_root.glob("freeswim-*"):  # gradio clears its own copies away, not what lies here
+            if time.time() - old.stat().st_mtime > _KEPT:
+                shutil.rmtree(old, ignore_errors=True)
         return Path(tempfile.mkdtemp(prefix="freeswim-", dir=self.output_root))
 
     def _work(self, job: "_Job") -> None:
@@ -88,8 +117,10 @@ class Runner:
                     return  # nobody is listening any more
                 job.news.put(Status(state="running", stage="load"))
                 pipeline = self._pipeline(job.request.model)
-                job.settings = pipeline.settings(job.request)
-                result = pipeline(job.request, on_progress=job.on_progress, on_video=job.on_video)
+                job.settings = job.settings_of(pipeline)
+                video = job.given_video()
+                result = pipeline(job.request, video=video, on_progress=job.on_progress, on_video=job.on_video)
+            job.look = job.what_to_look_for(result, video)
             job.news.put(result)
         except Stopped as stopped:
             job.news.put(stopped)
@@ -107,13 +138,49 @@ class Runner:
 class _Job:
     """One run's request, folder, news and stop signal, shared by its generator and its worker thread."""
 
-    def __init__(self, request: Request, folder: Path) -> None:
+    def __init__(self, request: Request, source: Source | None, folder: Path) -> None:
         self.request = request
+        self.source = source
         self.folder = folder
-        self.news: queue.Queue[Status | tuple[str, Clip] | Result | Exception] = queue.Queue()
+        self.news: queue.Queue[_News] = queue.Queue()
         self.stop = threading.Event()
         self.settings: dict[str, Any] = {}  # known once the model is loaded
+        self.poster = ""
+        self.look = ""
+        self.native: str | None = None
+        self.live = Live(request.model)
         self.started = time.monotonic()
+
+    def settings_of(self, pipeline: Any) -> dict[str, Any]:
+        """What goes into the files. A native video from an earlier run is what this request would have made itself."""
+        own = None if self.source is None or self.source.own is None else self.source.cut.frames
+        settings: dict[str, Any] = pipeline.settings(self.request, own_frames=own)
+        return settings
+
+    def given_video(self) -> Video | None:
+        """The source's frames, after saving them as the "base" clip: enlarged, or as they are when native."""
+        if self.source is None:
+            return None
+        video = self.source.load()
+        if self.source.own is None:
+            self.on_video("base", video)
+        else:
+            target = plan_of(self.request, self.source).target
+            self.on_video("base", Video(codec.enlarge(video.frames, target), video.fps))
+        return video
+
+    def what_to_look_for(self, result: Result, given: Video | None) -> str:
+        """A line about the videos of a whole run. A line is worth no run: should it fail, the log says why."""
+        videos, named = dict(result.videos), {}
+        if given is not None:
+            videos["base"] = given.frames
+        if self.source is not None and self.source.own is not None:
+            named["base_name"] = YOUR_VIDEO
+        try:
+            return what_to_look_for(videos, model=self.request.model, prompt=self.request.prompt, **named)
+        except Exception:
+            log.exception("could not say what to look for")
+            return ""
 
     def on_progress(self, progress: Progress) -> bool:
         self.news.put(
@@ -126,15 +193,28 @@ class _Job:
                 remaining=progress.remaining,
             )
         )
+        if progress.clean is not None and (preview := self.live.look(progress.clean)):
+            self.news.put(preview)
         return not self.stop.is_set()
 
     def on_video(self, name: str, video: Video) -> None:
         path = self.folder / f"{file_stem(self.request)}-{name}.mp4"
         write_video(path, video, {**self.settings, "run": {**self.settings.get("run", {}), "video": name}})
+        if name == "base" and (self.source is None or self.source.own is None):
+            self._keep_native(video.frames)
+        if name == "freeswim" or not self.poster:
+            self.poster = poster(video.frames)
         clip = Clip(
             path=str(path), width=video.width, height=video.height, frames=len(video.frames), fps=float(video.fps)
         )
         self.news.put((name, clip))
+
+    def _keep_native(self, frames: NDArray[np.uint8]) -> None:
+        """Saves the native frames as they are (the mp4 is compressed), so that they can be enlarged further later."""
+        np.save(self.folder / "native.npy", frames)
+        self.native = str(self.folder / "native.npy")
+        if self.source is None:
+            self.live.learn(frames)
 
     def next_update(self, last: Update) -> Update:
         """Waits for news, at most a second, and adds it to the last update."""
@@ -146,17 +226,20 @@ class _Job:
         except queue.Empty:
             news = last.status
         elapsed = time.monotonic() - self.started
-        last = dataclasses.replace(last, settings=self.settings)
+        last = dataclasses.replace(last, settings=self.settings, poster=self.poster, look=self.look, native=self.native)
         match news:
             case Status():
                 status = dataclasses.replace(news, elapsed=elapsed, remaining=_counted_down(news, elapsed))
                 return dataclasses.replace(last, status=status)
+            case str():
+                return dataclasses.replace(last, preview=news)
             case (str(name), Clip() as clip):
                 return dataclasses.replace(last, clips={**last.clips, name: clip})
             case Stopped():
                 return _ended(last, "stopped", "What was finished is kept.", elapsed, news.result.seconds)
             case Exception():
-                return _ended(last, "failed", _reason(news), elapsed, {})
+                short = _is_out_of_memory(news)
+                return dataclasses.replace(_ended(last, "failed", _reason(news), elapsed, {}), out_of_memory=short)
         note = ""
         if "freeswim" not in last.clips:  # no larger than native, so there is nothing to refine or to compare
             last = dataclasses.replace(last, clips={**last.clips, "freeswim": last.clips["base"]})
@@ -173,12 +256,17 @@ def _ended(
     last: Update, state: Literal["done", "stopped", "failed"], message: str, elapsed: float, seconds: dict[str, float]
 ) -> Update:
     status = dataclasses.replace(last.status, state=state, message=message, elapsed=elapsed)
-    return dataclasses.replace(last, status=status, seconds=dict(seconds))
+    return dataclasses.replace(last, status=status, seconds=dict(seconds), preview="")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    kinds = ("OutOfMemoryError", "MemoryError", "_ArrayMemoryError")
+    return type(error).__name__ in kinds or "out of memory" in str(error).lower()
 
 
 def _reason(error: Exception) -> str:
     """One line for people. What went wrong inside is not theirs to read; the log has it."""
-    if type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower():
+    if _is_out_of_memory(error):
         return "There was not enough memory. Choose a smaller resolution or fewer frames."
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 

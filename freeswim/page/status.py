@@ -20,22 +20,30 @@ _STAGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Where a run stands. Times in seconds, for the whole run; `remaining` is None while there is no estimate."""
+    """Where a run stands. Times in seconds, for the whole run; `remaining` is None while there is no estimate.
 
-    state: Literal["running", "done", "stopped", "failed"]
+    While it waits for others, `place` is its place among those who wait and `remaining` the time until it begins.
+    """
+
+    state: Literal["waiting", "running", "done", "stopped", "failed"]
     stage: str = ""
     step: int = 0
     total: int = 0
     elapsed: float = 0.0
     remaining: float | None = None
     message: str = ""
+    place: int = 0
+
+    @property
+    def ended(self) -> bool:
+        return self.state not in ("waiting", "running")
 
     @property
     def fraction(self) -> float:
         """Share of the whole run that is done, 0..1."""
         if self.state == "done":
             return 1.0
-        if self.remaining is None or self.elapsed + self.remaining <= 0:
+        if self.state == "waiting" or self.remaining is None or self.elapsed + self.remaining <= 0:
             return 0.0
         return self.elapsed / (self.elapsed + self.remaining)
 
@@ -57,6 +65,10 @@ def status_html(status: Status | None) -> str:
     """The card's inside for a run, or for the idle page (None)."""
     if status is None:
         return _card("idle", "Ready", "Three videos appear below, one after another.", "", 0.0)
+    if status.state == "waiting":
+        ahead = "You are next" if status.place <= 1 else f"You are number {status.place} in line"
+        wait = "" if status.remaining is None else f"begins in about {clock(status.remaining)}"
+        return _card("waiting", "Waiting", f"{ahead}. One video is made at a time.", wait, 0.0)
     if status.state == "running":
         headline = stage_name(status.stage) if status.stage else "Starting"
         note = f"step {status.step} of {status.total}" if status.total > 1 else ""
@@ -77,3 +89,16 @@ def _card(state: str, headline: str, note: str, times: str, fraction: float) -> 
         f'<div class="bar" role="progressbar" aria-label="Progress of the run" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{percent}"><i style="width:{100 * fraction:.1f}%"></i></div></div>'
     )
+
+
+def preview_html(picture: str, *, inset: bool) -> str:
+    """The video so far (an image's data URL): over the whole player, or in its corner while it shows a video."""
+    if not picture:
+        return ""
+    place = "inset" if inset else "whole"
+    return f'<img class="{place}" src="{escape(picture)}" alt="The video so far, a small and rough look">'
+
+
+def look_html(line: str) -> str:
+    """The line that says what to look for."""
+    return f"<p><b>Look for</b> {escape(line)}</p>" if line else ""

@@ -1,0 +1,78 @@
+"""Pictures for the page while a run goes on: the video so far from its latents, and a poster of a finished one."""
+
+import base64
+import io
+import logging
+import time
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from freeswim.page.preview import LatentColours
+
+log = logging.getLogger(__name__)
+
+_PAUSE = 1.5  # seconds between two previews, at least
+_SHARE = 0.02  # of the run's time that previews may take
+_FRAME = 250  # milliseconds that a preview shows a latent frame, which stands for four frames at 16 a second
+
+
+class Live:
+    """Previews of one run, from the clean latents of its steps."""
+
+    def __init__(self, model: str) -> None:
+        self._colours = LatentColours.shipped(model)
+        self._latest: torch.Tensor | None = None
+        self._next = 0.0
+
+    def look(self, latents: torch.Tensor) -> str | None:
+        """A preview as an image's data URL, or None when it is too early for one or nothing is known of the model."""
+        self._latest = latents
+        began = time.monotonic()
+        if began < self._next or not self._fits(latents):
+            return None
+        try:
+            picture = animation(self._colours.frames(latents)) if self._colours else None
+        except Exception:  # a preview is worth no run
+            log.exception("no previews of this run")
+            self._colours, picture = None, None
+        now = time.monotonic()
+        self._next = now + max(_PAUSE, (now - began) / _SHARE)
+        return picture
+
+    def learn(self, frames: NDArray[np.uint8]) -> None:
+        """Fits the colours to what the latest latents were decoded to, where the model is not known."""
+        if self._latest is not None and not self._fits(self._latest):
+            try:
+                self._colours = LatentColours.fit(self._latest, frames)
+            except Exception:
+                log.exception("no previews of this run")
+        self._next = 0.0  # the next stage is worth a look at once
+
+    def _fits(self, latents: torch.Tensor) -> bool:
+        return self._colours is not None and self._colours.weight.shape[1] == latents.shape[1]
+
+
+def animation(frames: NDArray[np.uint8]) -> str:
+    """Frames (T, H, W, 3) as the data URL of an endless animation."""
+    pictures = [Image.fromarray(frame) for frame in frames]
+    file = io.BytesIO()
+    pictures[0].save(
+        file, "WEBP", save_all=True, append_images=pictures[1:], duration=_FRAME, loop=0, quality=70, method=0
+    )
+    return _data_url("image/webp", file)
+
+
+def poster(frames: NDArray[np.uint8], *, width: int = 320) -> str:
+    """The middle one of frames (T, H, W, 3), `width` pixels wide at most, as the data URL of a picture."""
+    picture = Image.fromarray(frames[len(frames) // 2])
+    picture.thumbnail((width, width))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=80)
+    return _data_url("image/jpeg", file)
+
+
+def _data_url(kind: str, file: io.BytesIO) -> str:
+    return f"data:{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
