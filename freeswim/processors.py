@@ -11,6 +11,7 @@ from diffusers.models.transformers.transformer_wan import (
     _get_qkv_projections,  # knows fused and separate projections
 )
 
+from freeswim import fused
 from freeswim.attention import window_attention
 from freeswim.rotary import apply_rotary, norm_and_rotate
 from freeswim.state import Conductor, Grid, Slot
@@ -127,6 +128,8 @@ def resize_tokens(x_BLC: torch.Tensor, grid: Grid, target: Grid) -> torch.Tensor
     """Resize features on a token grid, bilinearly and frame by frame. (B, T*h*w, C) to (B, T*H*W, C)."""
     if grid == target:
         return x_BLC
+    if fused.available(x_BLC):
+        return fused.resize_tokens(x_BLC, grid, target)
     frames, height, width = grid
     x = x_BLC.unflatten(1, (frames, height, width)).flatten(0, 1).movedim(-1, 1)  # (B*T, C, h, w), channels last
     x = F.interpolate(x, size=target[1:], mode="bilinear", align_corners=False)

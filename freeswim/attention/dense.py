@@ -6,6 +6,7 @@ from diffusers.models.attention_dispatch import (
     _AttentionBackendRegistry,  # the only way to ask which backend is active
     dispatch_attention_fn,
 )
+from torch.nn.attention import SDPBackend
 
 Backend = str | None
 """A diffusers attention backend (AttentionBackendName is a str); None is the one that is active."""
@@ -19,8 +20,6 @@ _BACKENDS_WITH_MASK = frozenset(
         AttentionBackendName._NATIVE_MATH,
     }
 )
-# Kernels of torch that tell the logarithm of the softmax's sum, by the backend that is set.
-_FLASH_BACKENDS = frozenset({AttentionBackendName.NATIVE, AttentionBackendName._NATIVE_FLASH})
 _LARGEST_HEAD = 128
 
 
@@ -49,21 +48,34 @@ def attend(
 
 def tells_sum(q_BLHD: torch.Tensor, backend: Backend) -> bool:
     """Whether `attend_with_sum` has a kernel for such queries on this backend."""
-    active = _active(backend)
-    return _fused_kernels_take(q_BLHD) and (active == AttentionBackendName._NATIVE_CUDNN or active in _FLASH_BACKENDS)
+    return _fused_kernels_take(q_BLHD) and _kernel(q_BLHD, backend) is not None
 
 
 def attend_with_sum(
     q_BLHD: torch.Tensor, k_BLHD: torch.Tensor, v_BLHD: torch.Tensor, scale: float | None, backend: Backend
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Dense attention, and the logarithm of each query's sum of exponentials, (B, L, heads) float32."""
-    if _active(backend) == AttentionBackendName._NATIVE_CUDNN:
+    if _kernel(q_BLHD, backend) == SDPBackend.CUDNN_ATTENTION:
         out_BLHD, sum_BHL = _cudnn(q_BLHD, k_BLHD, v_BLHD, scale, wants_sum=True)
     else:
         q, k, v = (x.transpose(1, 2) for x in (q_BLHD, k_BLHD, v_BLHD))
         out, sum_BHL, *_ = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, scale=scale)
         out_BLHD = out.transpose(1, 2)
     return out_BLHD, sum_BHL.transpose(1, 2)
+
+
+def _kernel(q_BLHD: torch.Tensor, backend: Backend) -> SDPBackend | None:
+    """The kernel of torch that a backend runs, if it is one that tells the sum."""
+    active = _active(backend)
+    if active == AttentionBackendName.NATIVE:
+        q_BHLD = q_BLHD.transpose(1, 2)
+        chosen = SDPBackend(torch._fused_sdp_choice(q_BHLD, q_BHLD, q_BHLD))
+        return chosen if chosen in (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION) else None
+    own = {
+        AttentionBackendName._NATIVE_CUDNN: SDPBackend.CUDNN_ATTENTION,
+        AttentionBackendName._NATIVE_FLASH: SDPBackend.FLASH_ATTENTION,
+    }
+    return own.get(active)
 
 
 def join(

@@ -5,14 +5,14 @@ columns is a view of it. Tiles whose windows lie at equal steps are one batched 
 queries of a call have different windows, it has a mask. See `plan.py` for how calls are chosen.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from functools import lru_cache, partial
 
 import torch
 
 from freeswim.attention.dense import Backend, attend, attend_with_sum, join, tells_sum
 from freeswim.attention.plan import Cost, Run, batches, plan_calls
+from freeswim.fused import copy_tokens
 from freeswim.windows import Range, Segment
 
 Context = tuple[torch.Tensor, torch.Tensor]
@@ -55,11 +55,11 @@ def tiled_attention(
     q_BTYXHD, k_BTYXHD, v_BTYXHD = (tensor.unflatten(1, grid) for tensor in (q_BLHD, k_BLHD, v_BLHD))
     out_BTYXHD = torch.empty_like(q_BTYXHD)
     sum_BTYXH = torch.empty(q_BTYXHD.shape[:-1], dtype=torch.float32, device=q_BLHD.device) if joins else None
-    strip = partial(
-        _attend_strip, q_BTYXHD, k_BTYXHD, v_BTYXHD, out_BTYXHD, sum_BTYXH,
-        columns=batches(column_runs), context=appended, scale=scale, backend=backend,
-    )  # fmt: skip
-    _in_lanes([partial(strip, run) for run in row_runs], q_BLHD.device)
+    for row_run in row_runs:
+        _attend_strip(
+            q_BTYXHD, k_BTYXHD, v_BTYXHD, out_BTYXHD, sum_BTYXH, row_run,
+            columns=batches(column_runs), context=appended, scale=scale, backend=backend,
+        )  # fmt: skip
     out_BLHD = out_BTYXHD.flatten(1, 3)
     if joins and context is not None and sum_BTYXH is not None:
         other_BLHD, other_sum_BLH = attend_with_sum(q_BLHD, *context, scale, backend)
@@ -87,7 +87,7 @@ def _attend_strip(
         tiles = partial(
             _tiles, rows=row_run.queries, columns=(runs[0].queries[0], runs[-1].queries[1]), count=len(runs)
         )
-        queries = tiles(q_BTYXHD).flatten(2, 4).flatten(0, 1)
+        queries = _copied(tiles(q_BTYXHD)).flatten(2, 4).flatten(0, 1)
         keys, values = (_windows(strip, runs, width) for strip in (k_strip, v_strip))
         if context is not None:
             keys, values = (
@@ -102,7 +102,7 @@ def _attend_strip(
             target = tiles(sum_BTYXH)
             target.copy_(sums.reshape(target.shape))
         target = tiles(out_BTYXHD)
-        target.copy_(out.unflatten(0, (batch, -1)).unflatten(2, target.shape[2:5]))
+        copy_tokens(target, out.unflatten(0, (batch, -1)).unflatten(2, target.shape[2:5]))
 
 
 def _tiles(x_BTYX: torch.Tensor, *, rows: Range, columns: Range, count: int) -> torch.Tensor:
@@ -112,7 +112,13 @@ def _tiles(x_BTYX: torch.Tensor, *, rows: Range, columns: Range, count: int) -> 
 
 def _column_major(x_BTYXHD: torch.Tensor, rows: Range) -> torch.Tensor:
     """(B, X*T*rows, heads, D): rows of all frames, copied once so that neighbouring columns lie behind each other."""
-    return x_BTYXHD[:, :, slice(*rows)].permute(0, 3, 1, 2, 4, 5).flatten(1, 3)
+    return _copied(x_BTYXHD[:, :, slice(*rows)].permute(0, 3, 1, 2, 4, 5)).flatten(1, 3)
+
+
+def _copied(tokens: torch.Tensor) -> torch.Tensor:
+    copy = torch.empty(tokens.shape, dtype=tokens.dtype, device=tokens.device)
+    copy_tokens(copy, tokens)
+    return copy
 
 
 def _windows(strip_BLHD: torch.Tensor, runs: Sequence[Run], width: int) -> torch.Tensor:
@@ -125,30 +131,6 @@ def _windows(strip_BLHD: torch.Tensor, runs: Sequence[Run], width: int) -> torch
     step = (last - first) // (len(runs) - 1)
     windows = strip_BLHD[:, first : last + length].unfold(1, length, step)  # (B, runs, heads, D, length)
     return windows.movedim(-1, 2).flatten(0, 1)
-
-
-def _in_lanes(work: Sequence[Callable[[], None]], device: torch.device) -> None:
-    """Does all work; on CUDA on two streams in turn, so that a kernel's last, half-empty wave is filled by the next.
-
-    What a piece of work allocates stays with its stream; what it reads and writes of ours outlives the streams' end.
-    """
-    lanes = _lanes(device) if device.type == "cuda" and len(work) > 1 else ()
-    if lanes:
-        current = torch.cuda.current_stream(device)
-        for lane in lanes:
-            lane.wait_stream(current)
-    for index, piece in enumerate(work):
-        place: AbstractContextManager[object] = torch.cuda.stream(lanes[index % len(lanes)]) if lanes else nullcontext()
-        with place:
-            piece()
-    for lane in lanes:
-        current.wait_stream(lane)
-
-
-@lru_cache
-def _lanes(device: torch.device) -> tuple[torch.cuda.Stream, ...]:
-    """The same streams at every call: memory freed on a stream serves that stream only."""
-    return torch.cuda.Stream(device), torch.cuda.Stream(device)
 
 
 def _run_mask(
