@@ -129,6 +129,8 @@ class Gallery(gr.HTML):
             apply_default_css=False,
             **props,
         )
+        # gr.HTML takes any name it does not know for an event, and would put a listener into the page's configuration.
+        self.placeholder, self.limit, self.storage_key = placeholder, limit, storage_key
         self._player = ComparePlayer(render=False)
 
     def preprocess(self, payload: GalleryData | None) -> None:
