@@ -9,6 +9,7 @@ import gradio as gr
 from freeswim.models import MODELS, BaseModel
 from freeswim.own_video import OwnVideo, cut_for, default_target, describe, probe
 from freeswim.page import advanced, handlers, runs, text
+from freeswim.page.gallery import SHOW_ALL
 from freeswim.page.limits import Gate
 from freeswim.page.quality import quality_info, quality_values
 from freeswim.page.runner import Clip, Run
@@ -71,6 +72,7 @@ def wire(page: gr.Blocks, run: Run, gate: Gate, parts: Parts) -> None:
     _wire_own_video(parts)
     _wire_advanced(parts)
     _wire_restore(parts)
+    _wire_gallery(parts)
     _wire_estimate(page, running, gate, parts)
     page.load(None, js=_DROP_ANYWHERE, api_visibility="private")
 
@@ -239,8 +241,8 @@ def _resolution(model: BaseModel, mode: str, own: OwnVideo | None) -> tuple[Any,
     return gr.Dropdown(choices=handlers.resolution_choices(model), value=value), value
 
 
-def _clip_note(own: OwnVideo | None, model: BaseModel) -> str:
-    return text.CLIP_NOTE if own is None else text.clip_note(describe(own, cut_for(own, model)))
+def _clip_note(own: OwnVideo | None, model: BaseModel, frames: int | None = None) -> str:
+    return text.CLIP_NOTE if own is None else text.clip_note(describe(own, cut_for(own, model, frames)))
 
 
 def _wire_own_video(parts: Parts) -> None:
@@ -260,17 +262,24 @@ def _wire_own_video(parts: Parts) -> None:
     for chosen, tab in parts.tabs.items():
         tab.select(chooser(chosen), [model, own], changed, **_QUIET)
 
-    def arrived(path: str | None, name: str) -> Updates:
+    def arrived(path: str | None, name: str, frames: int) -> Updates:
         try:
             video = None if path is None else probe(path)
         except ValueError as error:
             return {own: None, clip: None, helpers["clip_note"]: text.refused_note(str(error))}
         resolution, _ = _resolution(MODELS[name], "own", video)
-        return {own: video, fields["resolution"]: resolution, helpers["clip_note"]: _clip_note(video, MODELS[name])}
+        note = _clip_note(video, MODELS[name], frames)
+        return {own: video, fields["resolution"]: resolution, helpers["clip_note"]: note}
 
     outputs = [own, clip, fields["resolution"], helpers["clip_note"]]
-    clip.upload(arrived, [clip, model], outputs, **_QUIET)
-    clip.clear(arrived, [clip, model], outputs, **_QUIET)
+    frames = fields["frames"]
+    clip.upload(arrived, [clip, model, frames], outputs, **_QUIET)
+    clip.clear(arrived, [clip, model, frames], outputs, **_QUIET)
+
+    def use_frames(video: OwnVideo | None, name: str, count: int) -> str:
+        return _clip_note(video, MODELS[name], count)
+
+    frames.change(use_frames, [own, model, frames], helpers["clip_note"], trigger_mode="always_last", **_QUIET)
 
 
 def _wire_advanced(parts: Parts) -> None:
@@ -314,7 +323,7 @@ _DRAWN = ("shift_tiles", "window_mode", "guide")
 
 def _wire_restore(parts: Parts) -> None:
     """A video dropped onto the page brings its settings back into the form."""
-    fields, helpers = parts.fields, parts.helpers
+    helpers = parts.helpers
     dropped = helpers["dropped"]
 
     def restore(path: str) -> Updates:
@@ -324,17 +333,40 @@ def _wire_restore(parts: Parts) -> None:
             gr.Warning(str(error))
             return {dropped: None}
         gr.Info(text.RESTORED_OWN if handlers.refined_own(path) else text.RESTORED)
-        values = advanced.split(values)
-        now = advanced.follow(MODELS[values["model"]], values["resolution"], {})
-        # No longer one of the qualities, and the seed is to be used as it is.
-        values |= {"quality": None, "randomize": False}
-        return {fields[name]: value for name, value in values.items()} | {dropped: None, helpers["auto"]: now}
+        return _filled_in(parts, values) | {dropped: None}
 
     # Queued, in a queue of its own: messages reach the page from there only.
-    dropped.upload(
-        restore,
-        dropped,
-        [*parts.inputs, dropped, helpers["auto"]],
-        show_progress="hidden",
-        api_visibility="private",
-    )
+    messages: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    dropped.upload(restore, dropped, [*parts.inputs, helpers["auto"], dropped], **messages)
+
+
+def _filled_in(parts: Parts, values: dict[str, Any]) -> Updates:
+    """A run's settings in the form."""
+    values = advanced.split(values)
+    now = advanced.follow(MODELS[values["model"]], values["resolution"], {})
+    # No longer one of the qualities, and the seed is to be used as it is.
+    values |= {"quality": None, "randomize": False}
+    return {parts.fields[name]: value for name, value in values.items()} | {parts.helpers["auto"]: now}
+
+
+def _wire_gallery(parts: Parts) -> None:
+    """A run of this browser's that is opened brings its videos (without the server) and its settings back."""
+    outputs, gallery = parts.outputs, parts.outputs["entry"]
+
+    def restore(event: gr.EventData) -> Updates:
+        settings = event.settings
+        try:
+            values = handlers.restored_settings(settings)
+            request = handlers.make_request(values)
+        except (ValueError, TypeError, AttributeError) as error:
+            gr.Warning(str(error))
+            return {}
+        last = runs.Last(request=request)
+        shown = {outputs["last"]: last, outputs["look"]: "", outputs["details"]: settings}
+        return _filled_in(parts, values) | shown | _after(parts, last, running=False)
+
+    changed = [outputs[name] for name in ("last", "look", "details", "larger", "again")]
+    messages: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    gallery.select(restore, None, [*parts.inputs, parts.helpers["auto"], *changed], **messages)
+    videos = [outputs[name] for name in ("comparison", "freeswim", "naive", "base")]
+    gallery.input(None, gallery, videos, js=SHOW_ALL, **messages)

@@ -13,6 +13,7 @@ from freeswim.models import MODELS, BaseModel
 from freeswim.page import advanced, handlers, runs, text
 from freeswim.page.api import add_endpoints
 from freeswim.page.events import Parts, wire
+from freeswim.page.gallery import Gallery
 from freeswim.page.limits import Gate
 from freeswim.page.line import Line
 from freeswim.page.player import ComparePlayer
@@ -195,5 +196,6 @@ def _outputs() -> dict[str, gr.components.Component]:
         outputs["again"] = gr.Button("Use this seed again", interactive=False, size="sm", elem_id="again")
     with gr.Accordion("Details of the run", open=False, elem_id="details"):
         outputs["details"] = gr.JSON(label="Details", show_label=False)
+    outputs["entry"] = Gallery(elem_id="gallery")
     outputs["last"] = gr.State(None)
     return outputs

@@ -92,7 +92,7 @@ def placeholder(value: Any) -> str:
     return "x".join(map(str, value)) if isinstance(value, list | tuple) else f"{value:.4g}"
 
 
-def make_request(form: Mapping[str, Any]) -> Request:
+def make_request(form: Mapping[str, Any]) -> Resolved:
     """The validated request for a form's (or an API call's) values. None and absent mean the model's default.
 
     Raises ValueError naming the value that is refused, before anything is loaded.
@@ -218,14 +218,18 @@ def _refusal(form: Mapping[str, Any], gate: Gate | None = None) -> str | None:
 
 
 def restored(path: str) -> dict[str, Any]:
-    """The form's values from the settings in a video that was made here.
-
-    Raises ValueError for a file without settings and for settings that this device or version refuses: what stands in
-    a file is anybody's.
-    """
+    """The form's values from the settings in a video that was made here; ValueError as from restored_settings."""
     settings = read_settings(path)
     if settings is None:
         raise ValueError("this video holds no settings; drop one that FreeSwim made")
+    return restored_settings(settings)
+
+
+def restored_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The form's values from a run's settings, as a video or a browser kept them.
+
+    Raises ValueError for settings that this device or version refuses: what stands in a file is anybody's.
+    """
     request = Request.from_dict(settings)
     form: dict[str, Any] = {**request.to_dict(), "resolution": f"{request.width}x{request.height}"}
     form["frames"] = form["num_frames"]

@@ -3,6 +3,7 @@
 import dataclasses
 import random
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,6 +11,7 @@ import gradio as gr
 from freeswim.cost import Meter
 from freeswim.embedded import unknown_words
 from freeswim.own_video import Cut
+from freeswim.page.gallery import GalleryEntry
 from freeswim.page.handlers import Refused, task_of
 from freeswim.page.limits import Gate, larger_size, resized
 from freeswim.page.player import ComparisonValue
@@ -81,7 +83,8 @@ def _refused(message: str) -> dict[str, Any]:
 
 
 def run_task(run: Run, request: Resolved, source: Source | None, gate: Gate | None = None) -> Iterator[dict[str, Any]]:
-    """Yields values by output name: status, preview, seed, resolution, freeswim, naive, base, details, last, running.
+    """Yields values by output name: status, preview, look, seed, resolution, freeswim, naive, base, details, last,
+    entry, running.
 
     A name is absent when nothing changed there. The first values clear what an earlier run left.
     """
@@ -97,6 +100,7 @@ def run_task(run: Run, request: Resolved, source: Source | None, gate: Gate | No
         if update.status.ended or changed.keys() & set(NAMES):
             values["details"] = details(request, update)
             values["last"] = _last(request, source, update)
+            values["entry"] = entry(request, source, update)
         if update.status.ended:
             values["running"] = False
             values["look"] = look_html(update.look)
@@ -108,6 +112,19 @@ def _last(request: Resolved, source: Source | None, update: Update) -> Last:
         base = update.clips["base"]
         source = Source(path=update.native, cut=Cut(frames=base.frames, every=1, fps=base.fps))
     return Last(request=request, source=source)
+
+
+def entry(request: Resolved, source: Source | None, update: Update) -> GalleryEntry | None:
+    """A run as the browser keeps it: sent again with every clip, so that a stopped run is there with what it has."""
+    if not update.clips:
+        return None
+    own = source is not None and source.own is not None
+    return GalleryEntry(
+        run=Path(next(iter(update.clips.values())).path).parent.name,
+        poster=update.poster,
+        settings=update.settings or request.to_dict(),
+        comparison=comparison(update.clips, f"{request.width}x{request.height}", own=own),
+    )
 
 
 def _guarded(run: Run, request: Resolved, source: Source | None, gate: Gate | None) -> Iterator[Update]:
