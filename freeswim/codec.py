@@ -4,6 +4,9 @@ Shapes: frames are uint8 RGB (T, H, W, 3); videos for the VAE are (1, 3, T, H, W
 (1, C, T', H / 8, W / 8), normalised to about unit variance, float32.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,9 +14,15 @@ from diffusers import AutoencoderKLWan
 from numpy.typing import NDArray
 
 from freeswim.sizes import Size, fits
+from freeswim.vae_tiles import OVERLAP, Part, in_tiles
 
-_TILE_OVERLAP = 64  # pixels in which neighbouring VAE tiles are blended
+T = TypeVar("T")
+
 _SMALLEST_TILE = 256  # pixels; below it the overlap is most of the work
+
+# Bytes of GPU memory that the VAE takes for a pixel of a tile, whatever the number of frames, per channel of its widest
+# full-size maps and byte of its precision: 9.4 GiB for 832x480 pixels, 96 channels and float32, measured on an H100.
+_PIXEL_BYTES = 66
 
 
 def enlarge(frames: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
@@ -33,11 +42,15 @@ def enlarged_input(
     What `padded` has more at the right and at the bottom repeats the last column and row.
     """
     video = torch.empty(1, 3, len(frames), padded.height, padded.width, device=device, dtype=dtype)
-    right_and_bottom = (0, padded.width - size.width, 0, padded.height - size.height)
-    for index, frame in enumerate(frames):  # frame by frame: a float copy of the whole is 8 GB at 4K
-        picture = _resized(torch.from_numpy(np.ascontiguousarray(frame)).to(device), size)
-        video[0, :, index] = F.pad(picture / 127.5 - 1, right_and_bottom, mode="replicate")[0]
+    for index, frame in enumerate(frames):
+        video[0, :, index] = _padded(torch.from_numpy(np.ascontiguousarray(frame)).to(device), size, padded)[0]
     return video
+
+
+def _padded(frame: torch.Tensor, size: Size, padded: Size) -> torch.Tensor:
+    """One frame (H, W, 3) of 0..255 resized and padded, (1, 3, padded.height, padded.width) in -1..1."""
+    right_and_bottom = (0, padded.width - size.width, 0, padded.height - size.height)
+    return F.pad(_resized(frame, size) / 127.5 - 1, right_and_bottom, mode="replicate")
 
 
 def _resized(frame: torch.Tensor, size: Size) -> torch.Tensor:
@@ -49,8 +62,27 @@ def _resized(frame: torch.Tensor, size: Size) -> torch.Tensor:
 def encode_frames(
     vae: AutoencoderKLWan, frames: NDArray[np.uint8], size: Size, padded: Size, *, device: torch.device
 ) -> torch.Tensor:
-    """Latents of `frames` enlarged to `size` and padded to `padded`: see `enlarged_input` and `encode`."""
-    return encode(vae, enlarged_input(frames, size, padded, device=device, dtype=vae.dtype))
+    """Latents of `frames` enlarged to `size` and padded to `padded`, as by `enlarged_input` and `encode`.
+
+    With tiles, pixels are made for one tile at a time: at 3840x2160 and 81 frames all of them are 8 GB.
+    """
+    small = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
+
+    def tile(rows: Part, columns: Part) -> torch.Tensor:
+        shape = (1, 3, len(small), rows.stop - rows.start, columns.stop - columns.start)
+        video = torch.empty(shape, device=device, dtype=vae.dtype)
+        for index, frame in enumerate(small):
+            video[0, :, index] = _padded(frame, size, padded)[
+                0, :, rows.start : rows.stop, columns.start : columns.stop
+            ]
+        return encode(vae, video)
+
+    def whole() -> torch.Tensor:
+        tiles = in_tiles(tile, (padded.height, padded.width), _tile_size(vae, padded), unit=factor)
+        return torch.cat([rows for _, rows in tiles], dim=-2)
+
+    factor = vae.config.scale_factor_spatial
+    return _in_memory(whole, vae, padded)
 
 
 def encode(vae: AutoencoderKLWan, video: torch.Tensor) -> torch.Tensor:
@@ -63,45 +95,81 @@ def encode(vae: AutoencoderKLWan, video: torch.Tensor) -> torch.Tensor:
 def decode(vae: AutoencoderKLWan, latents: torch.Tensor, size: Size) -> NDArray[np.uint8]:
     """Frames (T, size.height, size.width, 3) of latents, cropped at the right and at the bottom.
 
-    Should the GPU run out of memory, it is tried again in smaller tiles, down to _SMALLEST_TILE: the last step of a
-    long run must not lose it.
+    With tiles, frames leave the GPU as soon as a row of tiles is done. Should the GPU run out of memory, it is tried
+    again in smaller tiles, down to _SMALLEST_TILE: the last step of a long run must not lose it.
     """
     mean, deviation = _statistics(vae, latents)
     raw = (latents * deviation + mean).to(vae.dtype)
+    factor = vae.config.scale_factor_spatial
+    whole = Size(latents.shape[-1] * factor, latents.shape[-2] * factor)
+
+    def tile(rows: Part, columns: Part) -> torch.Tensor:
+        y, x = (slice(part.start // factor, part.stop // factor) for part in (rows, columns))
+        return vae.decode(raw[..., y, x], return_dict=False)[0]
+
+    def frames() -> NDArray[np.uint8]:
+        result: NDArray[np.uint8] | None = None
+        for top, strip in in_tiles(tile, (whole.height, whole.width), _tile_size(vae, whole), unit=1):
+            if result is None:
+                result = np.empty((strip.shape[2], size.height, size.width, 3), np.uint8)
+            rows = min(strip.shape[-2], size.height - top)
+            for index in range(len(result) if rows > 0 else 0):
+                result[index, top : top + rows] = _picture(strip[0, :, index, :rows, : size.width])
+        assert result is not None
+        return result
+
+    return _in_memory(frames, vae, whole)
+
+
+def _in_memory(work: Callable[[], T], vae: AutoencoderKLWan, size: Size) -> T:
+    """Does the work, again and again in smaller tiles while the GPU runs out of memory."""
     while True:
         try:
-            video = vae.decode(raw, return_dict=False)[0]
-            break
+            return work()
         except torch.OutOfMemoryError:
-            if not _use_smaller_tiles(vae, Size(latents.shape[-1], latents.shape[-2])):
+            if not _use_smaller_tiles(vae, size):
                 raise
+        vae.clear_cache()
         torch.cuda.empty_cache()  # outside the except clause, whose traceback still holds the tensors
-    return _frames(video[0], size)
 
 
-def _frames(video: torch.Tensor, size: Size) -> NDArray[np.uint8]:
-    """Frames (T, H, W, 3) of a decoded video (3, T, H, W) in -1..1, on the CPU, one frame at a time."""
-    frames = np.empty((video.shape[1], size.height, size.width, 3), np.uint8)
-    for index in range(video.shape[1]):
-        picture = video[:, index, : size.height, : size.width].permute(1, 2, 0).float()
-        frames[index] = ((picture + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
-    return frames
+def _picture(video: torch.Tensor) -> NDArray[np.uint8]:
+    """A frame (3, H, W) in -1..1 as (H, W, 3) of 0..255, on the CPU."""
+    return ((video.permute(1, 2, 0).float() + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
 
 
 def set_tiling(vae: AutoencoderKLWan, size: Size, native: Size, device: torch.device) -> None:
-    """Tiles the VAE above the native size on an accelerator, in tiles of the native size; no tiles anywhere else."""
+    """Tiles the VAE above the native size on an accelerator; no tiles anywhere else.
+
+    Tiles are of the native size, or smaller where the GPU has too little memory left for these.
+    """
     if device.type == "cpu" or fits(size, native):
         vae.disable_tiling()
-    else:
-        _tile(vae, Size(max(native.width, _SMALLEST_TILE), max(native.height, _SMALLEST_TILE)))
+        return
+    _tile(vae, Size(max(native.width, _SMALLEST_TILE), max(native.height, _SMALLEST_TILE)))
+    if device.type == "cuda" and torch.cuda.is_available():
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        left = torch.cuda.mem_get_info(device)[0] + unused
+        while _tile_bytes(vae) > 0.9 * left and _use_smaller_tiles(vae, size):
+            pass
 
 
-def _use_smaller_tiles(vae: AutoencoderKLWan, latent_size: Size) -> bool:
-    """Halves the VAE's tiles (or begins to tile); False when they are as small as they get."""
-    factor = vae.config.scale_factor_spatial
-    now = Size(latent_size.width * factor, latent_size.height * factor)
-    if vae.use_tiling:
-        now = Size(vae.tile_sample_min_width, vae.tile_sample_min_height)
+def _tile_bytes(vae: AutoencoderKLWan) -> float:
+    """What a tile takes on the GPU."""
+    pixels = vae.tile_sample_min_width * vae.tile_sample_min_height / (vae.config.patch_size or 1) ** 2
+    return pixels * vae.config.base_dim * vae.dtype.itemsize * _PIXEL_BYTES
+
+
+def _tile_size(vae: AutoencoderKLWan, whole: Size) -> tuple[int, int]:
+    """(h, w) in pixels of the tiles that are set, or of the whole."""
+    if not vae.use_tiling:
+        return whole.height, whole.width
+    return vae.tile_sample_min_height, vae.tile_sample_min_width
+
+
+def _use_smaller_tiles(vae: AutoencoderKLWan, size: Size) -> bool:
+    """Halves the VAE's tiles (or begins to tile a video of `size`); False when they are as small as they get."""
+    now = Size(vae.tile_sample_min_width, vae.tile_sample_min_height) if vae.use_tiling else size
     # Whole tokens: tiles begin and end where latents and the VAE's own patches do.
     smaller = Size(*(max(_SMALLEST_TILE, side // 2 // 16 * 16) for side in now))
     _tile(vae, smaller)
@@ -112,8 +180,8 @@ def _tile(vae: AutoencoderKLWan, tile: Size) -> None:
     vae.enable_tiling(
         tile_sample_min_height=tile.height,
         tile_sample_min_width=tile.width,
-        tile_sample_stride_height=tile.height - _TILE_OVERLAP,
-        tile_sample_stride_width=tile.width - _TILE_OVERLAP,
+        tile_sample_stride_height=tile.height - OVERLAP,
+        tile_sample_stride_width=tile.width - OVERLAP,
     )
 
 
