@@ -239,8 +239,7 @@ class FreeSwimPipeline:
             return noise
         with track.stage("encode") as step:
             codec.set_tiling(vae, plan.padded, self.model.native, device)
-            pixels = codec.enlarged_input(video.frames, plan.target, plan.padded, device=device, dtype=vae.dtype)
-            clean = codec.encode(vae, pixels).to(device)
+            clean = codec.encode_frames(vae, video.frames, plan.target, plan.padded, device=device).to(device)
             step()
         scheduler = self._scheduler(plan.request.flow_shift)
         scheduler.set_timesteps(plan.request.steps)
