@@ -3,10 +3,6 @@
 Small and short runs (5 frames, few steps): what is tested is the page, not the pictures.
 """
 
-import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,31 +18,8 @@ from freeswim.embedded import EXAMPLES
 from freeswim.request import Request
 from freeswim.video import Video, read_settings, read_video, write_video
 
-ROOT = Path(__file__).resolve().parent.parent
 PROMPT = EXAMPLES[0]
 SMALL = {"resolution": "288x160", "frames": 5, "steps": 2}
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of `python app.py`, started as a visitor would."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("app")
-    env = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(folder / "videos")}
-    with (folder / "log").open("w") as log:
-        app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env, stdout=log, stderr=log)
-    try:
-        until = time.monotonic() + 120
-        while "Running on" not in (folder / "log").read_text():
-            if app.poll() is not None or time.monotonic() > until:
-                pytest.fail(f"the app did not start:\n{(folder / 'log').read_text()}")
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        app.terminate()
-        app.wait(20)
 
 
 @pytest.fixture(scope="module")
