@@ -14,7 +14,8 @@ from typing import Any, Literal, Self, get_args
 
 from freeswim.config import FreeSwimConfig, Guide, Override, WindowMode
 from freeswim.models import BaseModel, find_model
-from freeswim.sizes import Size, native_size
+from freeswim.sizes import Size, native_size, padded_size
+from freeswim.windows import balanced_tile
 
 NaiveMode = Literal["clipped", "blocks"]
 
@@ -58,7 +59,7 @@ class Request:
     compare: bool = False  # make the naive video as well
     naive_mode: NaiveMode = "clipped"
     window: tuple[int, int] | None = None  # None: the grid that the model was trained on, in the target's shape
-    query_tile: tuple[int, int] | None = None  # None: a third of the window each way
+    query_tile: tuple[int, int] | None = None  # None: up to a third of the window each way, even on the grid
     shift_tiles: bool | None = None
     window_mode: WindowMode | None = None
     guide: Guide | None = None
@@ -213,7 +214,9 @@ def _config_values(values: Mapping[str, Any], model: BaseModel) -> dict[str, Any
     fields = {**model.freeswim, **asked}
     # Up to a third of the window each way a tile leaves no visible seam (measured on the embedded model).
     window = FreeSwimConfig(window=fields["window"]).window
-    fields.setdefault("query_tile", tuple(max(1, side // 3) for side in window))
+    target = padded_size(Size(values["width"], values["height"]), model.token_pixels)
+    grid = target.height // model.token_pixels, target.width // model.token_pixels
+    fields.setdefault("query_tile", balanced_tile(grid, window))
     config = FreeSwimConfig(**fields)
     return {name: getattr(config, name) for name in CONFIG_FIELDS} | {"logit_scale": config.effective_logit_scale}
 
