@@ -5,7 +5,9 @@ copies; at 1920x1088 these take more time than the linear layers. Arithmetic is 
 where the stock modules round them. Only for CUDA; `available` tells. No gradients.
 """
 
+import logging
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -17,15 +19,31 @@ except ImportError:  # CPU builds of torch come without it
     triton = None
 
 
+_LOGGER = logging.getLogger(__name__)
+
+
 def available(*tensors: torch.Tensor) -> bool:
     """Whether the kernels can take these tensors: all on one CUDA device, no gradients, and not inside torch.compile,
     which fuses by itself."""
     return (
         triton is not None
-        and all(tensor.is_cuda and tensor.device == tensors[0].device for tensor in tensors)
-        and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
+        and not torch.is_grad_enabled()
+        and all(tensor.is_cuda and tensor.device == tensors[0].device for tensor in tensors)
+        and _works(tensors[0].device)
     )
+
+
+@lru_cache
+def _works(device: torch.device) -> bool:
+    """Whether Triton can build kernels for the device: it needs a C compiler, and a GPU that it knows."""
+    x = torch.ones(1, 1, 16, device=device)
+    try:
+        add_and_norm(x, x.clone())
+        return bool((x == 2).all())
+    except Exception as error:  # whatever stops it, the stock modules go on
+        _LOGGER.warning("Triton does not work here (%s): FreeSwim uses PyTorch's own, slower kernels.", error)
+        return False
 
 
 def add_and_norm(
