@@ -95,8 +95,9 @@ def preview_html(picture: str, *, inset: bool) -> str:
     """The video so far (an image's data URL): over the whole player, or in its corner while it shows a video."""
     if not picture:
         return ""
-    place = "inset" if inset else "whole"
-    return f'<img class="{place}" src="{escape(picture)}" alt="The video so far, a small and rough look">'
+    image = f'<img src="{escape(picture)}" alt="The video so far, a small and rough look">'
+    # Two kinds of element: one that only changed its class would count as something that jumps.
+    return f'<span class="inset">{image}</span>' if inset else f'<div class="whole">{image}</div>'
 
 
 def look_html(line: str) -> str:
