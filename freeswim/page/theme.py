@@ -29,7 +29,7 @@ _SLATE = colors.Color(
     c200="#dfe5e9",
     c300="#c5cfd5",
     c400="#91a0a9",
-    c500="#667780",
+    c500="#5c6d76",
     c600="#4c5b64",
     c700="#37444c",
     c800="#222c32",
@@ -50,6 +50,7 @@ def theme() -> gr.themes.Base:
         font_mono=[fonts.Font(name) for name in _MONO],
     )
     return base.set(
+        color_accent="*primary_600",
         body_background_fill="*neutral_50",
         body_background_fill_dark="*neutral_950",
         body_text_color="*neutral_800",
@@ -91,9 +92,9 @@ def theme() -> gr.themes.Base:
         border_color_primary="*neutral_200",
         border_color_primary_dark="*neutral_800",
         button_primary_background_fill="*primary_600",
-        button_primary_background_fill_dark="*primary_500",
+        button_primary_background_fill_dark="*primary_400",
         button_primary_background_fill_hover="*primary_700",
-        button_primary_background_fill_hover_dark="*primary_400",
+        button_primary_background_fill_hover_dark="*primary_300",
         button_primary_text_color="white",
         button_primary_text_color_dark="*primary_950",
         button_secondary_background_fill="white",
