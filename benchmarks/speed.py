@@ -13,8 +13,10 @@ in seconds on a CPU, which says nothing about speed.
 import argparse
 import gc
 import json
+import math
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -37,10 +39,13 @@ from benchmarks.speed_model import (
 )
 from benchmarks.speed_vae import vae_times
 from freeswim import __version__
+from freeswim.cost import measure_speed
 from freeswim.windows import guide_grid
 
 SIZES = ("832x480", "1280x720", "1920x1088", "2560x1440", "3840x2160")
 TINY_SIZES = ("128x96", "192x160")
+# Ours: as the package's defaults have it (the guide gives context keys and cross-attention), and as in the paper.
+WAYS: dict[str, dict[str, Any]] = {"ours": {}, "output": {"override": "output"}, "compiled": {"compiled": True}}
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -48,14 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     setting = Setting(config=WAN_1_3B)
     if options.tiny:
         setting = Setting(config=TINY, window=(3, 4), latent_frames=2, text_length=8, steps=10, repeats=1)
-    native = f"{16 * setting.window[1]}x{16 * setting.window[0]}"
     report = Report(setting, options.output, limit=options.limit)
-    report.measure("matrix_TFLOP/s", lambda: matrix_rate(setting) / 1e12)
+    report.measure(Job("matrix_TFLOP/s", lambda: matrix_rate(setting) / 1e12))
+    report.measure(Job("speed_for_estimates", lambda: asdict(measure_speed(str(setting.device)))))
     for size in options.sizes or (TINY_SIZES if options.tiny else SIZES):
-        grid = setting.grid(size)
-        _measure_size(report, setting, size, grid, options)
-        if options.vae and not all(a <= b for a, b in zip(grid[1:], setting.window, strict=True)):
-            report.measure("vae", partial(vae_times, setting, size, native, tiny=options.tiny), size)
+        for job in jobs(setting, size, options, rate=1e12 * report.data["matrix_TFLOP/s"]):
+            report.measure(job)
     print(json.dumps(report.data))
     return report.data
 
@@ -99,72 +102,78 @@ class Report:
         if cuda:
             self.data["versions"]["cudnn"] = str(torch.backends.cudnn.version())
 
-    def measure(self, name: str, work: Callable[[], Any], size: str | None = None) -> Any:
-        """Runs one measurement; one that fails or doesn't fit into the time says so in its place."""
-        place = self.data if size is None else self.data["sizes"].setdefault(size, {})
+    def measure(self, job: "Job") -> None:
+        """Does a job; one that fails or doesn't fit into the time says so in its place."""
+        place = self.data if job.size is None else self.data["sizes"].setdefault(job.size, {})
         start = perf_counter()
         if start - self.began > self.limit:
-            place[name] = {"not run": "no time left"}
+            place[job.name] = {"not run": "no time left"}
         else:
             try:
                 with torch.no_grad():
-                    place[name] = work()
+                    place[job.name] = job.work()
             except Exception as error:  # a rival that cannot run here must not cost the others' numbers
-                place[name] = {"failed": f"{type(error).__name__}: {str(error)[:300]}"}
+                place[job.name] = {"failed": f"{type(error).__name__}: {str(error)[:300]}"}
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        print(f"{size or ''} {name}: {json.dumps(place[name])} [{perf_counter() - start:.1f} s]", flush=True)
+        took = perf_counter() - start
+        print(f"{job.size or ''} {job.name}: {json.dumps(place[job.name])} [{took:.1f} s]", flush=True)
         if self.output is not None:
             self.output.write_text(json.dumps(self.data, indent=1) + "\n")
-        return place[name]
 
 
-def _measure_size(report: Report, setting: Setting, size: str, grid: Grid, options: argparse.Namespace) -> None:
-    """All rivals at one size. At the native size, where everything fits into the window, there is only stock."""
-    layers, cuda = options.layers, setting.device.type == "cuda"
-    context = grid[0] * _product(guide_grid(grid[1:], setting.window))
+@dataclass(frozen=True)
+class Job:
+    """One measurement: a name in the report, what makes its value, and the size it belongs to."""
+
+    name: str
+    work: Callable[[], Any]
+    size: str | None = None
+
+
+def jobs(setting: Setting, size: str, options: argparse.Namespace, *, rate: float) -> list[Job]:
+    """All that `options` ask for at one size. At the native size everything fits into the window: stock alone.
+
+    rate: operations per second of a matrix product.
+    """
+    layers, cuda, grid = options.layers, setting.device.type == "cuda", setting.grid(size)
+    context = grid[0] * math.prod(guide_grid(grid[1:], setting.window))
     native = all(side <= window for side, window in zip(grid[1:], setting.window, strict=True))
-    report.measure("floor", lambda: floors(setting, grid, context, report.data["matrix_TFLOP/s"]), size)
-
-    def measure(name: str, work: Callable[..., Any], *arguments: Any, **keywords: Any) -> None:
-        report.measure(name, lambda: work(setting, grid, *arguments, **keywords), size)
-
-    if not native:
-        ways: dict[str, dict[str, Any]] = {"ours": {}, "output": {"override": "output"}, "compiled": {"compiled": True}}
-        for name in (name for name in ways if name in options.rivals):
-            measure(f"freeswim, {name}", rivals.ours, layers, **ways[name])
-        if options.kernels:
-            full = _product(grid) <= 200_000
-            measure("kernels", attention_times, context, full=full, flex=options.flex)
-        if options.whole:
-            measure("freeswim, all layers", rivals.ours, setting.config["num_layers"], record="host")
+    made = [Job("floor", partial(floors, setting, grid, context, rate), size)]
+    backends = ("_native_cudnn", "native", "_native_flash") if cuda and math.prod(grid) < 200_000 else ("native",)
     if "stock" in options.rivals:
-        backends = ("_native_cudnn", "native") if cuda and _product(grid) < 200_000 else ("_native_cudnn",)
-        for backend in backends if cuda else ("native",):
-            measure(f"stock, {backend}", rivals.stock, layers, backend)
-    if options.official is not None and not native:
-        for cached in (True, False) if options.official_uncached else (True,):
-            name = "official, cached" if cached else "official, uncached"
-            measure(name, rivals.official, min(layers, 2), options.official, cached=cached)
+        made += [Job(f"stock, {name}", partial(rivals.stock, setting, grid, layers, name), size) for name in backends]
+    if native:
+        return made
+    for name in (name for name in WAYS if name in options.rivals):
+        made.append(Job(f"freeswim, {name}", partial(rivals.ours, setting, grid, layers, **WAYS[name]), size))
+    if options.whole:
+        whole = partial(rivals.ours, setting, grid, setting.config["num_layers"], record="host")
+        made.append(Job("freeswim, all layers", whole, size))
+    if options.kernels:
+        full = math.prod(grid) <= 200_000
+        kernels = partial(attention_times, setting, grid, context, full=full, flex=options.flex)
+        made.append(Job("kernels", kernels, size))
+    if options.official is not None:
+        for mode in ("cached", "uncached") if options.official_uncached else ("cached",):
+            work = partial(rivals.official, setting, grid, layers, options.official, cached=mode == "cached")
+            made.append(Job(f"official, {mode}", work, size))
+    if options.vae:
+        trained = f"{16 * setting.window[1]}x{16 * setting.window[0]}"
+        made.append(Job("vae", partial(vae_times, setting, size, trained, tiny=options.tiny), size))
+    return made
 
 
 def floors(setting: Setting, grid: Grid, context: int, rate: float) -> dict[str, float]:
     """Seconds of a reuse step, both branches guided, at the matrix rate: with the context override, and without."""
-    tokens, keys, layers = _product(grid), window_keys(setting, grid), setting.config["num_layers"]
+    tokens, keys, layers = math.prod(grid), window_keys(setting, grid), setting.config["num_layers"]
     linear = linear_operations(setting, tokens, cross_attention=False)
 
     def step(keys: int) -> float:
-        return 2 * layers * (linear + attention_operations(setting, tokens, keys)) / (rate * 1e12)
+        return 2 * layers * (linear + attention_operations(setting, tokens, keys)) / rate
 
     return {"ours": step(keys + context), "output": step(keys), "full attention": step(tokens)}
-
-
-def _product(sides: Sequence[int]) -> int:
-    result = 1
-    for side in sides:
-        result *= side
-    return result
 
 
 if __name__ == "__main__":

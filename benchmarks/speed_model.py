@@ -100,11 +100,14 @@ def settle(device: torch.device) -> None:
 
 
 def seconds(work: Callable[[], object], device: torch.device, *, repeats: int = 3, warm_up: int = 1) -> float:
-    """Median time of `work` after `warm_up` calls, the device idle before and after each. A slow one is timed less."""
+    """Median time of `work` after `warm_up` calls, the device idle before and after each.
+
+    What takes a second and more hardly varies, and is timed fewer times.
+    """
     for _ in range(warm_up):
         work()
     times: list[float] = []
-    while len(times) < repeats and sum(times) < 8:
+    while len(times) < repeats and sum(times) < 2:
         settle(device)
         start = time.perf_counter()
         work()

@@ -3,8 +3,10 @@
 Time is counted work over measured speed. The work is the floating-point operations of every stage: linear layers and
 attention of each forward pass (native, window and guide passes, with and without the prompt), and the VAE's
 convolutions. The speed is that of a short matrix product and a short convolution on this device, times the share of it
-that each kind of stage reaches; those shares start from what was measured on a two-core CPU and then follow what runs
-in this process really took. Memory is weights, activations and the VAE's largest feature maps.
+that each kind of stage reaches; those shares start from what was measured on a two-core CPU or on an H100 and then
+follow what runs in this process really took. Memory is weights, activations and the VAE's largest feature maps; on an
+accelerator it is the least that will do, since the guide's record moves to main memory and the VAE's tiles shrink where
+there is no room for more.
 """
 
 import math
@@ -16,7 +18,7 @@ from statistics import median
 
 from freeswim.config import FreeSwimConfig
 from freeswim.plan import Plan
-from freeswim.sizes import Size, fits
+from freeswim.sizes import Size
 from freeswim.windows import guide_grid
 
 GIB = 1 << 30
@@ -50,12 +52,14 @@ SHAPES: Mapping[str, Shape] = {
     ),
 }  # fmt: skip
 
-# Share of the measured speed that each kind of stage is taken to reach before one was observed; roughly what the
-# embedded model does on two cores.
-_SHARES = {"native": 0.5, "freeswim": 0.45, "naive": 0.4, "encode": 1.0, "decode": 1.2}
+# Share of the measured speed that each kind of stage is taken to reach before one was observed: roughly what the
+# embedded model does on two cores, and Wan2.1-1.3B on an H100 (docs/performance.md).
+_CPU_SHARES = {"native": 0.5, "freeswim": 0.45, "naive": 0.4, "encode": 1.0, "decode": 1.2}
+_GPU_SHARES = {"native": 0.55, "freeswim": 0.7, "naive": 0.3, "encode": 1.0, "decode": 1.0}
 
 # Bytes of activations per token and channel of the transformer, and per pixel and channel of the VAE's largest maps.
 _TOKEN_BYTES = 60
+_GPU_TOKEN_BYTES = 17  # blocks run fused there
 _PIXEL_BYTES = 80
 _PROCESS_BYTES = 900 << 20  # Python, torch and diffusers themselves
 
@@ -117,7 +121,7 @@ class Meter:
     """Estimates runs on one device and learns from those that ended. `speed` is measured at the first estimate."""
 
     speed: Speed | None = None
-    accelerated: bool = False  # the VAE works in tiles of the native size there
+    accelerated: bool = False  # a GPU
     _shares: dict[tuple[str, str], deque[float]] = field(default_factory=dict)  # (model, kind) -> the latest ones
 
     def estimate(self, plan: Plan) -> Estimate:
@@ -135,7 +139,8 @@ class Meter:
 
     def _seconds(self, plan: Plan, name: str, work: float) -> float:
         seen = self._shares.get((plan.model.name, _kind(name)))
-        return work / (self._rate(name) * (median(seen) if seen else _SHARES[_kind(name)]))
+        shares = _GPU_SHARES if self.accelerated else _CPU_SHARES
+        return work / (self._rate(name) * (median(seen) if seen else shares[_kind(name)]))
 
     def _rate(self, name: str) -> float:
         self.speed = self.speed or measure_speed()
@@ -162,15 +167,18 @@ def operations(plan: Plan) -> dict[str, float]:
 
 
 def memory(plan: Plan, *, accelerated: bool = False) -> int:
-    """Bytes at the peak of a run: of the accelerator where there is one, else of the process."""
+    """Bytes at the peak of a run: of the accelerator the least that will do, else of the process."""
     shape = _shape(plan)
     size = plan.padded if plan.refines else plan.native
-    activations = math.prod(plan.grid(size)) * shape.width * _TOKEN_BYTES
-    record = 4 * shape.layers * shape.width * _guide_tokens(plan, plan.config) * (2 if accelerated else 4)
-    tile = plan.model.native if accelerated and not fits(size, plan.model.native) else size
+    values = math.prod(plan.grid(size)) * shape.width
+    block_record = 3 * shape.width * _guide_tokens(plan, plan.config)
+    if accelerated:
+        # A block's record and the next one's are there at a time. All models run in half precision.
+        return int(shape.weight_bytes + values * _GPU_TOKEN_BYTES + 2 * 2 * block_record)
+    record = 2 * shape.layers * block_record * 4  # of both branches
     frames = 12.0 * plan.request.num_frames * size.width * size.height  # float32 RGB
-    vae = tile.width * tile.height * plan.model.frames_per_latent * shape.vae_channels * _PIXEL_BYTES + 2 * frames
-    return int(shape.weight_bytes + max(activations + record, vae) + (0 if accelerated else _PROCESS_BYTES))
+    vae = size.width * size.height * plan.model.frames_per_latent * shape.vae_channels * _PIXEL_BYTES + 2 * frames
+    return int(shape.weight_bytes + max(values * _TOKEN_BYTES + record, vae) + _PROCESS_BYTES)
 
 
 def _shape(plan: Plan) -> Shape:
