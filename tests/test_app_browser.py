@@ -209,6 +209,25 @@ def test_axe_finds_nothing_serious_in_the_form(browser: Browser, url: str, schem
     visit.context.close()
 
 
+def test_a_list_of_choices_is_open_only_while_one_is_in_it(browser: Browser, url: str) -> None:
+    visit = Visit(browser, url)
+    resolution, choices = visit.page.get_by_label("Resolution"), visit.page.locator("#controls ul[role=listbox]")
+    resolution.click()
+    choices.get_by_role("option").nth(1).click()
+    expect(resolution).to_have_value("768 × 432,  3×")
+    resolution.click()
+    visit.page.keyboard.press("Control+a")
+    visit.page.keyboard.type("384x224", delay=20)
+    visit.page.keyboard.press("Tab")
+    expect(resolution).to_have_value("384x224")
+    visit.page.get_by_role("tab", name="Your own video").click()
+    visit.page.wait_for_timeout(500)
+    visit.page.get_by_role("tab", name="New video").click()
+    visit.page.wait_for_timeout(500)
+    assert not any(choice.is_visible() for choice in choices.all())
+    visit.context.close()
+
+
 def test_nothing_went_wrong_and_nothing_left_the_machine(finished: Visit) -> None:
     assert finished.errors == []
     assert finished.hosts <= {"127.0.0.1", None}
