@@ -23,13 +23,16 @@ QUEUE: dict[str, Any] = {"concurrency_id": "runs", "concurrency_limit": 20}
 
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
-# Until the button is disabled by the run itself, a double click must not ask for two runs.
+# Until the button is disabled by the run itself, a double click must not ask for two runs. Phones go to the result.
 _ONE_CLICK = """() => {
     for (const id of ["generate", "larger"]) {
         const button = document.querySelector("#" + id);
         button.style.pointerEvents = "none";
         setTimeout(() => { button.style.pointerEvents = ""; }, 800);
     }
+    // Where the page has one column the result would come out of sight.
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    if (innerWidth <= 900) document.querySelector("#stage").scrollIntoView({behavior: calm ? "auto" : "smooth"});
 }"""
 
 # A video dropped anywhere but on a field of its own brings its settings back.
@@ -174,7 +177,9 @@ def _wire_runs(run: Run, gate: Gate, parts: Parts) -> list[Any]:
     )
 
     def use_seed(before: runs.Last | None) -> Updates:
-        return {} if before is None else {fields["seed"]: before.request.seed, fields["randomize"]: False}
+        if before is None:
+            return {fields["seed"]: gr.skip()}
+        return {fields["seed"]: before.request.seed, fields["randomize"]: False}
 
     outputs["again"].click(use_seed, last, [fields["seed"], fields["randomize"]], **_QUIET)
     return running
@@ -294,7 +299,7 @@ def _wire_advanced(parts: Parts) -> None:
         try:
             change, now = advanced.followed(form, before)
         except (ValueError, TypeError):
-            return {}  # a resolution that is still being typed
+            return {auto: gr.skip()}  # a resolution that is still being typed
         return {fields[name]: value for name, value in change.items()} | {
             auto: now,
             diagram: advanced.diagram({**form, **change}),
@@ -360,7 +365,7 @@ def _wire_gallery(parts: Parts) -> None:
             request = handlers.make_request(values)
         except (ValueError, TypeError, AttributeError) as error:
             gr.Warning(str(error))
-            return {}
+            return {outputs["last"]: gr.skip()}  # an empty dict would count as one value for all outputs
         last = runs.Last(request=request)
         shown = {outputs["last"]: last, outputs["look"]: "", outputs["details"]: settings}
         return _filled_in(parts, values) | shown | _after(parts, last, running=False)
