@@ -135,7 +135,7 @@ def split(form: Mapping[str, Any]) -> dict[str, Any]:
     for name in AUTOMATIC:
         if apart.get(name) in (None, ""):
             apart[name] = now[name]
-    apart["logit_scale"] = float(apart["logit_scale"])
+    apart["logit_scale"] = round(float(apart["logit_scale"]), 4)  # as fine as its slider
     return apart
 
 

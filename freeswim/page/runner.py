@@ -171,13 +171,13 @@ class _Job:
 
     def what_to_look_for(self, result: Result, given: Video | None) -> str:
         """A line about the videos of a whole run. A line is worth no run: should it fail, the log says why."""
-        videos, named = dict(result.videos), {}
+        videos, named = dict(result.videos), {"model": self.request.model}
         if given is not None:
             videos["base"] = given.frames
         if self.source is not None and self.source.own is not None:
-            named["base_name"] = YOUR_VIDEO
+            named = {"model": "", "base_name": YOUR_VIDEO}  # anybody's world: there are no subjects to count
         try:
-            return what_to_look_for(videos, model=self.request.model, prompt=self.request.prompt, **named)
+            return what_to_look_for(videos, prompt=self.request.prompt, **named)
         except Exception:
             log.exception("could not say what to look for")
             return ""
