@@ -228,6 +228,23 @@ def test_a_list_of_choices_is_open_only_while_one_is_in_it(browser: Browser, url
     visit.context.close()
 
 
+def test_a_phone_goes_to_the_result_and_keeps_stop_in_sight(browser: Browser, url: str) -> None:
+    visit = Visit(browser, url, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    resolution, stop = visit.page.get_by_label("Resolution"), visit.page.get_by_role("button", name="Stop")
+    for typed in ("banana", "256x160"):  # what is no size yet is nobody's mistake
+        resolution.fill(typed)
+        resolution.press("Tab")
+        visit.page.wait_for_timeout(500)
+    visit.page.get_by_role("button", name="Generate").tap()
+    expect(visit.status).to_contain_text("step", timeout=60_000)
+    for seen in (visit.status, visit.player.locator(".screen"), stop):
+        expect(seen).to_be_in_viewport()
+    stop.tap()
+    expect(visit.status).to_contain_text("Stopped")
+    assert visit.errors == []
+    visit.context.close()
+
+
 def test_nothing_went_wrong_and_nothing_left_the_machine(finished: Visit) -> None:
     assert finished.errors == []
     assert finished.hosts <= {"127.0.0.1", None}
