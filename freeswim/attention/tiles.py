@@ -55,10 +55,12 @@ def tiled_attention(
     q_BTYXHD, k_BTYXHD, v_BTYXHD = (tensor.unflatten(1, grid) for tensor in (q_BLHD, k_BLHD, v_BLHD))
     out_BTYXHD = torch.empty_like(q_BTYXHD)
     sum_BTYXH = torch.empty(q_BTYXHD.shape[:-1], dtype=torch.float32, device=q_BLHD.device) if joins else None
+    # Windows with the context appended are copies: one at a time they stay small.
+    column_batches = batches(column_runs) if appended is None else tuple((run,) for run in column_runs)
     for row_run in row_runs:
         _attend_strip(
             q_BTYXHD, k_BTYXHD, v_BTYXHD, out_BTYXHD, sum_BTYXH, row_run,
-            columns=batches(column_runs), context=appended, scale=scale, backend=backend,
+            columns=column_batches, context=appended, scale=scale, backend=backend,
         )  # fmt: skip
     out_BLHD = out_BTYXHD.flatten(1, 3)
     if joins and context is not None and sum_BTYXH is not None:
@@ -90,10 +92,7 @@ def _attend_strip(
         queries = _copied(tiles(q_BTYXHD)).flatten(2, 4).flatten(0, 1)
         keys, values = (_windows(strip, runs, width) for strip in (k_strip, v_strip))
         if context is not None:
-            keys, values = (
-                torch.cat([x, extra.repeat_interleave(len(runs), dim=0)], dim=1)
-                for x, extra in zip((keys, values), context, strict=True)
-            )
+            keys, values = (torch.cat([x, extra], dim=1) for x, extra in zip((keys, values), context, strict=True))
         if sum_BTYXH is None:
             length = 0 if context is None else context[0].shape[1]
             out = attend(queries, keys, values, _run_mask(row_run, runs[0], frames, length, queries), scale, backend)
