@@ -59,7 +59,7 @@ _GPU_SHARES = {"native": 0.55, "freeswim": 0.7, "naive": 0.3, "encode": 1.0, "de
 
 # Bytes of activations per token and channel of the transformer, and per pixel and channel of the VAE's largest maps.
 _TOKEN_BYTES = 60
-_GPU_TOKEN_BYTES = 17  # blocks run fused there
+_GPU_TOKEN_BYTES = 16  # blocks run fused there
 _PIXEL_BYTES = 80
 _PROCESS_BYTES = 900 << 20  # Python, torch and diffusers themselves
 
@@ -221,5 +221,7 @@ def _guide_tokens(plan: Plan, config: FreeSwimConfig) -> int:
     frames, *grid = plan.grid(plan.padded)
     if not plan.refines or config.guide == "none" or all(g <= w for g, w in zip(grid, config.window, strict=True)):
         return 0
-    small = (grid[0], grid[1]) if config.guide == "full" else guide_grid((grid[0], grid[1]), config.window)
+    small = (grid[0], grid[1])
+    if config.guide == "downsampled":
+        small = config.guide_grid or guide_grid(small, config.window)
     return frames * math.prod(small)

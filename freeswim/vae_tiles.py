@@ -43,6 +43,7 @@ def axis_parts(size: int, tile: int) -> list[Part]:
     if size <= tile:
         return [Part(0, size, 0, size)]
     count = -(-(size - OVERLAP) // (tile - OVERLAP))
+    tile = -(-(size + (count - 1) * OVERLAP) // count // _STEP) * _STEP  # as many tiles need not be that large
     starts = [round(index * (size - tile) / (count - 1) / _STEP) * _STEP for index in range(count - 1)]
     starts.append(size - tile)
     # Where neighbours take over from each other: the middle of their overlap, in whole steps.
