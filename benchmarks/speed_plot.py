@@ -1,0 +1,59 @@
+"""Draws docs/performance.png from the speed benchmark's results. For developers: needs matplotlib.
+
+python -m benchmarks.speed_plot benchmarks/results/speed-h100.json docs/performance.png
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+# Name in the results, label, colour, marker.
+LINES = (
+    ("official, cached", "the authors' code, cached", "#b3541e", "s"),
+    ("stock", "stock diffusers, full attention", "#5b5b66", "^"),
+    ("freeswim, ours", "FreeSwim, context keys and output", "#1f6fb2", "o"),
+    ("freeswim, output", "FreeSwim, output alone (the paper's)", "#0f9d7a", "D"),
+)
+
+
+def stage_times(data: dict[str, Any], name: str) -> dict[float, float]:
+    """Megapixels of a frame -> seconds of the refine stage; the fastest of a rival's variants."""
+    times: dict[float, float] = {}
+    for size, results in data["sizes"].items():
+        width, height = (int(side) for side in size.split("x"))
+        measured = [value["stage_s"] for key, value in results.items() if key.startswith(name) and "stage_s" in value]
+        if measured:
+            times[width * height / 1e6] = min(measured)
+    return dict(sorted(times.items()))
+
+
+def draw(data: dict[str, Any], file: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.8), dpi=150)
+    for name, label, colour, marker in LINES:
+        times = stage_times(data, name)
+        axes.plot(list(times), list(times.values()), color=colour, marker=marker, label=label, linewidth=1.8)
+        for x, y in times.items():
+            text = f"{y:,.0f} s" if y < 3600 else f"{y / 3600:.1f} h"
+            axes.annotate(text, (x, y), textcoords="offset points", xytext=(7, -3), fontsize=8, color=colour)
+    sizes = {tuple(int(side) for side in size.split("x")): size for size in data["sizes"]}
+    axes.set(xscale="log", yscale="log", ylabel="seconds of the refine stage")
+    axes.set_xticks([width * height / 1e6 for width, height in sizes], [f"{w}×{h}" for w, h in sizes])
+    axes.minorticks_off()
+    axes.set_xlim(right=axes.get_xlim()[1] * 1.25)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=9)
+    axes.set_title(
+        f"Wan2.1-1.3B, {data['frames']} frames, {data['steps']} steps with guidance, one {data['device']}", fontsize=10
+    )
+    figure.tight_layout()
+    figure.savefig(file)
+
+
+if __name__ == "__main__":
+    draw(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
