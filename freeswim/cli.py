@@ -160,12 +160,28 @@ def _run(pipeline: "FreeSwimPipeline", job: Job, bar: ProgressBar) -> int:
     except (torch.OutOfMemoryError, MemoryError):
         bar.close()
         _say(
-            f"out of memory in stage {bar.stage!r}: try --offload model or group, a smaller --size or fewer --frames; "
-            f"saved: {_saved(job)}"
+            f"out of memory in stage {bar.stage!r}: try --offload model or group, a smaller --size or fewer --frames"
+            f"{_what_fits(job)}; saved: {_saved(job)}"
         )
         return OUT_OF_MEMORY
     job.seconds |= result.seconds
     return DONE
+
+
+def _what_fits(job: Job) -> str:
+    """The nearest settings that are expected to need less, for the end of a sentence; "" where none is known."""
+    import torch
+
+    from freeswim.cost import Meter
+    from freeswim.page.limits import Gate
+
+    gate = Gate(Meter(accelerated=torch.cuda.is_available()))
+    try:
+        if job.clip is not None:
+            return ""
+        return f" ({gate.advice(job.request, below=gate.meter.estimate(job.plan).memory)})"
+    except ValueError:  # a model of unknown cost
+        return ""
 
 
 @contextmanager

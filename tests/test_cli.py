@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import numpy as np
 import pytest
 import torch
 
+from freeswim import cli
 from freeswim.arguments import build_parser, request_of
 from freeswim.cli import OUT_OF_MEMORY, REFUSED, STOPPED, main
+from freeswim.plan import make_plan
 from freeswim.request import Request
 from freeswim.video import Video, read_settings, read_video, write_video
 from tests.wan import save_tiny_checkpoint
@@ -248,3 +251,9 @@ def test_unknown_words_are_named(
         assert main([prompt, "--output", str(tmp_path / "out.mp4"), "--quiet"]) == STOPPED
         notices = [line for line in capsys.readouterr().err.splitlines() if "zebra" in line]
         assert len(notices) == lines
+
+
+def test_what_would_fit_is_named_for_a_model_of_known_cost() -> None:
+    request = Request(prompt="a sun", width=768, height=432).resolved()
+    job: Any = SimpleNamespace(clip=None, request=request, plan=make_plan(request))
+    assert re.search(r"\((768|512) × (432|288) with \d+ steps, \d+ frames would fit", cli._what_fits(job))
