@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from freeswim import FreeSwimConfig, apply_freeswim, fused, remove_freeswim
-from freeswim.attention import window_attention
+from freeswim.attention import tiles, window_attention
+from freeswim.attention.plan import Cost
 from freeswim.config import Override
 from tests.wan import random_latents, random_text, tiny_transformer
 
@@ -31,7 +32,12 @@ def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
 @pytest.mark.parametrize("context", [0, 77])
 @pytest.mark.parametrize("tile", [(1, 1), (3, 5), (9, 16)])
 @pytest.mark.parametrize("backend", ["native", "_native_flash", "_native_cudnn"])
-def test_window_attention_equals_the_reference(backend: str, tile: tuple[int, int], context: int) -> None:
+@pytest.mark.parametrize("plan", ["the cheapest", "a call per window"])
+def test_window_attention_equals_the_reference(
+    backend: str, tile: tuple[int, int], context: int, plan: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if plan == "a call per window":  # as at real sizes; on a grid this small one call under a mask would be cheaper
+        monkeypatch.setattr(tiles, "_cost", lambda q, context_length: Cost(0, 0, 0, 1e9, 2**30))
     generator = torch.Generator("cuda").manual_seed(0)
     tokens = GRID[0] * GRID[1] * GRID[2]
 
