@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -208,9 +209,16 @@ def test_models_that_cannot_run_here_say_why(monkeypatch: pytest.MonkeyPatch) ->
     assert "GPU" not in labels["embedded"]
     assert "needs an NVIDIA GPU" in labels["wan2.1-1.3b"]
     assert handlers.check_form(FORM | {"model": "wan2.1-14b"}).keys() == {"model"}
+    assert handlers.best_model() == "embedded"
+    gpu = SimpleNamespace(total_memory=24 << 30)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: gpu)
     labels = {name: label for label, name in handlers.model_choices()}
     assert "needs" not in labels["wan2.1-1.3b"]
+    assert "GB of GPU memory, and there are 24 GB" in labels["wan2.1-14b"]
+    assert handlers.best_model() == "wan2.1-1.3b"
+    gpu.total_memory = 8 << 30
+    assert handlers.best_model() == "embedded"
 
 
 def test_no_folder_of_this_machine_is_taken_as_a_model(tmp_path: Path) -> None:

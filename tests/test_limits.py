@@ -97,11 +97,11 @@ def test_same_but_larger_goes_up_and_keeps_the_shape(model) -> None:  # type: ig
         before = Request(prompt="a", model=model.name, width=width, height=height).resolved()
         size = larger_size(before, None)
         assert size.width * size.height > width * height
-        assert size.width / size.height == pytest.approx(width / height, rel=0.01)
+        assert size.width / size.height == pytest.approx(width / height, rel=0.05)
         after = resized(before, size)
         assert (after.width, after.height) == size
         assert after.window == Request(prompt="a", model=model.name, width=size[0], height=size[1]).resolved().window
-        assert Size(width, height) in smaller_sizes(after, None) or len(smaller_sizes(after, None)) > 0
+        assert Size(width, height) in smaller_sizes(after, None)
     first = Request(prompt="a", model=model.name).resolved()
     assert tuple(larger_size(first, None)) == model.presets[1][1:]
 
@@ -131,6 +131,15 @@ def test_the_owner_of_a_space_may_know_its_visitors(monkeypatch: pytest.MonkeyPa
     assert zerogpu.limits().seconds == 200
     monkeypatch.setenv("FREESWIM_GPU_SECONDS", "600")
     assert zerogpu.limits().seconds == 600
+
+
+def test_a_form_begins_with_what_a_visitor_can_have() -> None:
+    lent = Gate(zerogpu.meter(), zerogpu.limits(), zerogpu.lent_seconds)
+    assert Gate(Meter(speed=SPEED)).start(EMBEDDED) == ("512x288", "balanced")
+    assert lent.start(MODELS["wan2.1-1.3b"]) == ("1280x720", "draft")
+    little = Gate(Meter(speed=SPEED), Limits(seconds=Meter(speed=SPEED).estimate(plan_of(
+        request(width=256, height=144, steps=8, num_frames=9))).seconds * 1.1))  # fmt: skip
+    assert little.start(EMBEDDED) == ("256x144", "draft")
 
 
 def test_off_zerogpu_nothing_is_wrapped() -> None:

@@ -71,7 +71,7 @@ class Parts:
 def wire(page: gr.Blocks, run: Run, gate: Gate, parts: Parts) -> None:
     """Connects every event of the page."""
     running = _wire_runs(run, gate, parts)
-    _wire_help(parts)
+    _wire_help(parts, gate)
     _wire_own_video(parts)
     _wire_advanced(parts)
     _wire_restore(parts)
@@ -200,7 +200,7 @@ def _wire_estimate(page: gr.Blocks, running: list[Any], gate: Gate, parts: Parts
         event.then(show, parts.inputs, note, **_QUIET)
 
 
-def _wire_help(parts: Parts) -> None:
+def _wire_help(parts: Parts, gate: Gate) -> None:
     """What reacts while the form is filled in: the line under the prompt, and the defaults of a model or a quality."""
     fields, helpers = parts.fields, parts.helpers
     prompt, model, note = fields["prompt"], fields["model"], helpers["note"]
@@ -209,11 +209,14 @@ def _wire_help(parts: Parts) -> None:
     def choose_model(name: str, words: str, mode: str, own: OwnVideo | None) -> Updates:
         base = MODELS[name]
         resolution, size = _resolution(base, mode, own)
-        shown = advanced.values(base, size)
+        first, quality = gate.start(base)
+        if mode != "own":
+            resolution, size = gr.Dropdown(choices=handlers.resolution_choices(base), value=first), first
+        shown = advanced.values(base, size, quality)
         return {
             note: handlers.prompt_note(words, name),
             fields["resolution"]: resolution,
-            fields["quality"]: gr.Radio(value="balanced", info=quality_info(base)),
+            fields["quality"]: gr.Radio(value=quality, info=quality_info(base)),
             helpers["auto"]: advanced.automatic(shown),
             helpers["clip_note"]: _clip_note(own, base),
         } | {fields[field]: value for field, value in shown.items()}

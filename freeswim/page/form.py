@@ -10,14 +10,14 @@ import gradio as gr
 from freeswim.cost import Meter
 from freeswim.embedded import EXAMPLES
 from freeswim.models import MODELS, BaseModel
-from freeswim.page import advanced, handlers, runs, text
+from freeswim.page import advanced, handlers, runs, sample, text
 from freeswim.page.api import add_endpoints
 from freeswim.page.events import Parts, wire
 from freeswim.page.gallery import Gallery
 from freeswim.page.limits import Gate
 from freeswim.page.line import Line
 from freeswim.page.player import ComparePlayer
-from freeswim.page.quality import LABELS, quality_info
+from freeswim.page.quality import LABELS, Quality, quality_info
 from freeswim.page.runner import Run, Runner
 from freeswim.page.source import Source, plan_of
 from freeswim.page.status import status_html
@@ -55,7 +55,7 @@ def build_page(
         gr.HTML(f"<h1>{text.TITLE}</h1><p>{text.INTRO}</p>", elem_id="intro")
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(elem_id="controls", min_width=280):
-                parts = _controls(MODELS[handlers.best_model()])
+                parts = _controls(MODELS[handlers.best_model()], gate)
             with gr.Column(elem_id="stage", min_width=280):
                 parts.outputs = _outputs()
         wire(page, run, gate, parts)
@@ -69,10 +69,11 @@ def labels(name: str) -> dict[str, str | None]:
     return {"label": label, "info": info or None}
 
 
-def _controls(model: BaseModel) -> Parts:
-    """The left-hand side: the form, at the defaults of `model`."""
+def _controls(model: BaseModel, gate: Gate) -> Parts:
+    """The left-hand side: the form, at what `model` begins with here."""
+    resolution, quality = gate.start(model)
     tabs, fields, helpers = _mode(model)
-    more, notes = _main_fields(model)
+    more, notes = _main_fields(model, resolution, quality)
     fields |= more
     helpers |= notes
     with gr.Row(elem_id="actions"):
@@ -80,7 +81,7 @@ def _controls(model: BaseModel) -> Parts:
         helpers["stop"] = gr.Button("Stop", interactive=False, elem_id="stop")
     helpers["expected"] = gr.HTML(elem_id="estimate")
     with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-        more, notes = _advanced(model)
+        more, notes = _advanced(model, resolution, quality)
     dropped = gr.File(label=text.RESTORE_LABEL, file_types=[".mp4"], height=112, elem_id="restore", interactive=True)
     helpers |= notes | {"dropped": dropped}
     return Parts(fields=fields | more, helpers=helpers, tabs=tabs)
@@ -104,19 +105,19 @@ def _mode(model: BaseModel) -> tuple[dict[str, gr.Tab], Components, Components]:
     return {"new": new, "own": own}, fields, {"note": note, "clip_note": clip_note}
 
 
-def _main_fields(model: BaseModel) -> tuple[Components, Components]:
+def _main_fields(model: BaseModel, resolution: str, quality: Quality) -> tuple[Components, Components]:
     """The fields that everyone needs."""
     fields: Components = {
         "model": gr.Dropdown(handlers.model_choices(), value=model.name, filterable=False, **labels("model")),
         "resolution": gr.Dropdown(
             handlers.resolution_choices(model),
-            value=handlers.default_resolution(model),
+            value=resolution,
             allow_custom_value=True,
             **labels("resolution"),
         ),
         "quality": gr.Radio(
             [(label, name) for name, label in LABELS.items()],
-            value="balanced",
+            value=quality,
             label=text.FIELDS["quality"][0],
             info=quality_info(model),
             elem_id="quality",
@@ -128,9 +129,9 @@ def _main_fields(model: BaseModel) -> tuple[Components, Components]:
     return fields, {}
 
 
-def _advanced(model: BaseModel) -> tuple[Components, Components]:
+def _advanced(model: BaseModel, resolution: str, quality: Quality) -> tuple[Components, Components]:
     """Everything else, at the model's defaults, with a drawing of the windows."""
-    start = advanced.values(model)
+    start = advanced.values(model, resolution, quality)
     fields: Components = {}
 
     def slider(name: str) -> None:
@@ -146,7 +147,7 @@ def _advanced(model: BaseModel) -> tuple[Components, Components]:
     for name in ("frames", "steps", "strength", "guidance_scale", "flow_shift"):
         slider(name)
     fields["negative_prompt"] = gr.Textbox(start["negative_prompt"], lines=2, max_lines=6, **labels("negative_prompt"))
-    shown = {**start, "model": model.name, "resolution": handlers.default_resolution(model)}
+    shown = {**start, "model": model.name, "resolution": resolution}
     diagram = gr.HTML(advanced.diagram(shown), elem_id="diagram")
     for name in ("window_height", "window_width", "tile_height", "tile_width"):
         slider(name)
@@ -165,11 +166,13 @@ def _advanced(model: BaseModel) -> tuple[Components, Components]:
 
 
 def _outputs() -> dict[str, gr.components.Component]:
-    """The right-hand side: status, the comparison, each video alone, the details."""
+    """The right-hand side: status, the comparison, each video alone, the details. It opens with the sample."""
+    shown = sample.load()
     outputs: Components = {"status": gr.HTML(status_html(None), elem_id="status")}
 
     def player(name: Literal["freeswim", "naive", "base"]) -> gr.Video:
         return gr.Video(
+            None if shown is None else str(shown.videos[name]),
             label=text.VIDEO_LABELS[name],
             interactive=False,
             autoplay=True,
@@ -182,7 +185,7 @@ def _outputs() -> dict[str, gr.components.Component]:
     with gr.Tabs(elem_id="videos"):
         with gr.Tab("Compare"), gr.Column(elem_id="screen"):
             outputs["preview"] = gr.HTML(elem_id="preview")
-            outputs["comparison"] = ComparePlayer(elem_id="comparison")
+            outputs["comparison"] = ComparePlayer(None if shown is None else shown.comparison, elem_id="comparison")
         with gr.Tab("FreeSwim"):
             outputs["freeswim"] = player("freeswim")
         with gr.Tab("Naive"):
@@ -190,7 +193,7 @@ def _outputs() -> dict[str, gr.components.Component]:
         with gr.Tab("Native"):
             outputs["base"] = player("base")
             gr.HTML(f"<p>{text.NATIVE_TEXT}</p>", elem_id="native-text")
-    outputs["look"] = gr.HTML(elem_id="look")
+    outputs["look"] = gr.HTML(shown and shown.look_html, elem_id="look")
     with gr.Row(elem_id="after"):
         outputs["larger"] = gr.Button("Same, larger", interactive=False, size="sm", elem_id="larger")
         outputs["again"] = gr.Button("Use this seed again", interactive=False, size="sm", elem_id="again")

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from freeswim.cost import GIB, Meter
+from freeswim.cost import GIB, Meter, memory
 from freeswim.embedded import VOCABULARY, unknown_words
 from freeswim.models import MODELS, BaseModel
 from freeswim.own_video import OwnVideo, default_target, probe, target_sizes
@@ -43,11 +43,17 @@ class Refused(ValueError):
 
 def unavailable(model: BaseModel) -> str | None:
     """Why this machine can't run `model`, or None if it can."""
-    if model.needs == "cuda":
-        import torch
+    if model.needs != "cuda":
+        return None
+    import torch
 
-        if not torch.cuda.is_available():
-            return "needs an NVIDIA GPU"
+    if not torch.cuda.is_available():
+        return "needs an NVIDIA GPU"
+    native = Request(prompt="-", model=model.name, width=model.native_width, height=model.native_height)
+    needed = memory(plan_of(native), accelerated=True)
+    there = torch.cuda.get_device_properties(0).total_memory
+    if needed > there:
+        return f"needs {needed / GIB:.0f} GB of GPU memory, and there are {there / GIB:.0f} GB"
     return None
 
 

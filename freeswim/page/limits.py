@@ -10,13 +10,13 @@ from typing import Any
 from freeswim.cost import GIB, Estimate, Meter
 from freeswim.models import MODELS, BaseModel
 from freeswim.own_video import target_sizes
-from freeswim.page.quality import quality_values
+from freeswim.page.quality import QUALITIES, Quality, quality_values
 from freeswim.page.source import Source, plan_of
 from freeswim.page.status import clock
 from freeswim.page.text import size_label
 from freeswim.plan import Plan
 from freeswim.request import Request, Resolved
-from freeswim.sizes import Size, native_size
+from freeswim.sizes import SAME_SHAPE, Size, native_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +51,9 @@ class Gate:
     def refusal(self, request: Request, source: Source | None = None) -> str | None:
         """Why a request cannot be run here, and what could; None when it can."""
         plan = plan_of(request, source)
-        expected = self.meter.estimate(plan)
-        short = self._too_much(plan, expected)
+        if self.limits == Limits():
+            return None
+        short = self._too_much(plan, self.meter.estimate(plan))
         if short is None:
             return None
         return f"{short}: {self.advice(request, source)}"
@@ -78,6 +79,25 @@ class Gate:
                 best, most = candidate, expected.seconds
         return best
 
+    def start(self, model: BaseModel) -> tuple[str, Quality]:
+        """The resolution and the quality that a form begins with: the first preset if it can be run, else native."""
+        for _, width, height in (*model.presets[:1], ("native", *model.native)):
+            for quality in reversed(QUALITIES[:2]):
+                values = quality_values(model, quality)
+                request = Request(
+                    prompt="-",
+                    model=model.name,
+                    width=width,
+                    height=height,
+                    num_frames=values["frames"],
+                    steps=values["steps"],
+                    refresh_interval=values["refresh_interval"],
+                    compare=True,
+                )
+                if self.refusal(request) is None:
+                    return f"{width}x{height}", quality
+        return f"{model.presets[0][1]}x{model.presets[0][2]}", "balanced"
+
     def _too_much(self, plan: Plan, expected: Estimate) -> str | None:
         memory, seconds = self.limits.memory, self.limits.seconds
         size = size_label(plan.request.width, plan.request.height)
@@ -91,18 +111,16 @@ class Gate:
 
 
 def _smaller(request: Resolved, source: Source | None) -> Iterator[Resolved]:
-    """The request at the same and every smaller offered size, with its own steps and frames and those of Draft."""
-    model = MODELS[request.model]
-    draft = quality_values(model, "draft")
-    shorter: dict[str, Any] = {
-        "steps": min(request.steps, draft["steps"]),
-        "num_frames": request.num_frames if source else min(request.num_frames, draft["frames"]),
-        "refresh_interval": max(request.refresh_interval or 1, draft["refresh_interval"]),
-    }
+    """The request at the same and every smaller offered size, each with its own and with Draft's steps and frames."""
+    draft = quality_values(MODELS[request.model], "draft")
+    lengths = {request.num_frames} if source else {request.num_frames, min(request.num_frames, draft["frames"])}
+    interval = max(request.refresh_interval or 1, draft["refresh_interval"])
     for size in (Size(request.width, request.height), *smaller_sizes(request, source)):
         same = resized(request, size)
-        yield same
-        yield dataclasses.replace(same, **shorter).resolved()
+        for frames in lengths:
+            yield dataclasses.replace(same, num_frames=frames).resolved()
+            fewer = min(request.steps, draft["steps"])
+            yield dataclasses.replace(same, num_frames=frames, steps=fewer, refresh_interval=interval).resolved()
 
 
 def resized(request: Request, size: Size) -> Resolved:
@@ -123,17 +141,23 @@ def larger_size(request: Resolved, source: Source | None) -> Size:
     """The next offered size above the request's; a third more each way where none is offered."""
     now = Size(request.width, request.height)
     larger = [size for size in _offered(request, source) if size.width * size.height > 1.1 * now.width * now.height]
-    return larger[0] if larger else Size(*(2 * round(side * 4 / 3 / 2) for side in now))
+    return larger[0] if larger else Size(*(16 * round(side * 4 / 3 / 16) for side in now))
 
 
 def _offered(request: Resolved, source: Source | None) -> list[Size]:
-    """Sizes with as many pixels as those on the page, in the request's own shape, smallest first."""
+    """The sizes on the page, smallest first; in the request's own shape where theirs is another one."""
     model: BaseModel = MODELS[request.model]
     if source is not None and source.own is not None:
         return [size for _, size in target_sizes(source.own.width, source.own.height, model)]
     sizes = [Size(width, height) for _, width, height in model.presets]
     if source is None:
         sizes.insert(0, model.native)
-    pixels = request.width * request.height
-    scales = [(size.width * size.height / pixels) ** 0.5 for size in sizes]
-    return [Size(*(2 * round(side * scale / 2) for side in (request.width, request.height))) for scale in scales]
+    return [_in_shape(size, request.width / request.height, model.token_pixels) for size in sizes]
+
+
+def _in_shape(size: Size, shape: float, token: int) -> Size:
+    """`size` itself where it has about the shape (width over height), else about as many pixels in whole tokens."""
+    if 1 / SAME_SHAPE <= shape * size.height / size.width <= SAME_SHAPE:
+        return size
+    height = (size.width * size.height / shape) ** 0.5
+    return Size(*(token * max(1, round(side / token)) for side in (height * shape, height)))
