@@ -1,11 +1,13 @@
 """The estimate of time and memory, on numbers alone: nothing is loaded or timed but in the test of the speed."""
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from freeswim.cost import Meter, Speed, measure_speed, operations
+from freeswim.cost import GIB, SHAPES, Meter, Speed, measure_speed, memory, operations
 from freeswim.models import MODELS
 from freeswim.plan import Plan, make_plan
 from freeswim.request import Request
@@ -78,3 +80,33 @@ def test_the_speed_of_this_device_is_measured_in_a_moment() -> None:
     speed = measure_speed("cpu")
     assert speed.matrix > 1e8
     assert speed.convolution > 1e8
+
+
+MEASURED = json.loads((Path(__file__).parents[1] / "benchmarks/results/speed-h100.json").read_text())
+WAYS: dict[str, dict[str, Any]] = {"freeswim, ours": {}, "freeswim, output": {"override": "output"}}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("size", ["1920x1088", "3840x2160"])
+def test_the_estimate_is_close_to_what_an_h100_took(size: str, way: str) -> None:
+    """Within a tenth: the refine stage at 35 steps, the guide every 5 steps."""
+    width, height = (int(side) for side in size.split("x"))
+    made = plan(
+        model="wan2.1-1.3b",
+        width=width,
+        height=height,
+        refresh_interval=MEASURED["interval"],
+        compare=False,
+        **WAYS[way],
+    )
+    assert made.request.steps - made.begin == MEASURED["steps"]
+    meter = Meter(speed=Speed(matrix=1e12 * MEASURED["matrix_TFLOP/s"], convolution=5e13), accelerated=True)
+    assert meter.estimate(made).stages["freeswim"] == pytest.approx(MEASURED["sizes"][size][way]["stage_s"], rel=0.1)
+
+
+def test_the_memory_is_close_to_what_an_h100_needed() -> None:
+    """The transformer alone was on the GPU: 1.42 billion parameters in half precision, 2.65 GiB."""
+    made = plan(model="wan2.1-1.3b", width=1920, height=1088)
+    rest = memory(made, accelerated=True) - SHAPES["wan2.1-1.3b"].weight_bytes
+    measured = MEASURED["sizes"]["1920x1088"]["freeswim, all layers"]["peak_GiB"]
+    assert rest / GIB + 2.65 == pytest.approx(measured, rel=0.1)
