@@ -8,8 +8,8 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from freeswim.page import handlers, runs, text
-from freeswim.page.events import QUEUE
 from freeswim.page.limits import Gate
+from freeswim.page.parts import QUEUE
 from freeswim.page.runner import Run
 
 

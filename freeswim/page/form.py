@@ -12,10 +12,11 @@ from freeswim.embedded import EXAMPLES
 from freeswim.models import MODELS, BaseModel
 from freeswim.page import advanced, handlers, runs, sample, text
 from freeswim.page.api import add_endpoints
-from freeswim.page.events import Parts, wire
+from freeswim.page.events import wire
 from freeswim.page.gallery import Gallery
 from freeswim.page.limits import Gate
 from freeswim.page.line import Line
+from freeswim.page.parts import Parts
 from freeswim.page.player import ComparePlayer
 from freeswim.page.quality import LABELS, Quality, quality_info
 from freeswim.page.runner import Run, Runner
