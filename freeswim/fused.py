@@ -8,14 +8,14 @@ where the stock modules round them. Only for CUDA; `available` tells. No gradien
 import logging
 import math
 from functools import lru_cache
-from typing import Any
 
 import torch
 
 try:
     import triton
-    import triton.language as tl
-except ImportError:  # CPU builds of torch come without it
+
+    from freeswim import kernels
+except ImportError:  # CPU builds of torch come without Triton
     triton = None
 
 
@@ -72,7 +72,7 @@ def add_and_norm(
     normed = None if scale is None else torch.empty_like(x_BLC)
     none = x_BLC  # stands for what the kernel doesn't read
     y = none if y_BLC is None else y_BLC.contiguous()
-    _add_and_norm[(batch * length,)](
+    kernels.add_and_norm[(batch * length,)](
         x_BLC, y, *_rows(gate_B1C, none), *_rows(scale, none), *_rows(shift, none), none if normed is None else normed,
         length, channels, eps,
         ADDS=y_BLC is not None, GATED=gate_B1C is not None, NORMS=scale is not None, MODULATED=modulated,
@@ -105,7 +105,7 @@ def norm_and_rotate(
     dim = channels // heads
     out = torch.empty_like(x_BLC)
     cos, sin = (part.contiguous() for part in rotary)
-    _norm_and_rotate[(batch * length,)](
+    kernels.norm_and_rotate[(batch * length,)](
         x_BLC, x_BLC if weight is None else weight, cos, sin, out, length, heads, eps,
         NORMS=weight is not None, HEADS=triton.next_power_of_2(heads), HALF=dim // 2,
         num_warps=8 if channels > 2048 else 4,
@@ -125,7 +125,7 @@ def copy_tokens(target: torch.Tensor, source: torch.Tensor) -> None:
     sizes = [*[1] * (7 - source.ndim), *source.shape[:-2]]
     steps = [[*[0] * (7 - x.ndim), *x.stride()[:-2]] for x in (source, target)]
     rows, chunk, grid = _pieces(math.prod(sizes), channels)
-    _copy_rows[grid](source, target, math.prod(sizes), *sizes[1:], *steps[0], *steps[1], ROWS=rows, CHUNK=chunk)
+    kernels.copy_rows[grid](source, target, math.prod(sizes), *sizes[1:], *steps[0], *steps[1], ROWS=rows, CHUNK=chunk)
 
 
 def _tokens_whole(x: torch.Tensor) -> bool:
@@ -145,109 +145,8 @@ def resize_tokens(x_BLC: torch.Tensor, grid: tuple[int, int, int], target: tuple
     out = x_BLC.new_empty(batch, math.prod(target), channels)
     count = batch * math.prod(target)
     rows, chunk, programs = _pieces(count, channels)
-    _resize[programs](
+    kernels.resize[programs](
         x_BLC.contiguous(), out, count, channels, grid[1], grid[2], target[1], target[2],
         grid[1] / target[1], grid[2] / target[2], ROWS=rows, CHUNK=chunk,
     )  # fmt: skip
     return out
-
-
-def _kernels() -> tuple[Any, Any, Any, Any]:
-    # Lengths differ from size to size: code specialised to them (to multiples of 16, say) would be built for each anew.
-    @triton.jit(do_not_specialize=["length"])
-    def add_and_norm_kernel(  # type: ignore[no-untyped-def]
-        x, y, gate, gate_step, scale, scale_step, shift, shift_step, normed, length, channels, eps,
-        ADDS: tl.constexpr, GATED: tl.constexpr, NORMS: tl.constexpr, MODULATED: tl.constexpr, BLOCK: tl.constexpr,
-    ):  # fmt: skip
-        row = tl.program_id(0).to(tl.int64)
-        column = tl.arange(0, BLOCK)
-        inside = column < channels
-        batch = row // length
-        value = tl.load(x + row * channels + column, mask=inside, other=0.0).to(tl.float32)
-        if ADDS:
-            added = tl.load(y + row * channels + column, mask=inside, other=0.0).to(tl.float32)
-            if GATED:
-                added *= tl.load(gate + batch * gate_step + column, mask=inside, other=0.0)
-            rounded = (value + added).to(x.dtype.element_ty)
-            tl.store(x + row * channels + column, rounded, mask=inside)
-            value = rounded.to(tl.float32)
-        if NORMS:
-            mean = tl.sum(value, 0) / channels
-            centred = tl.where(inside, value - mean, 0.0)
-            variance = tl.sum(centred * centred, 0) / channels
-            factor = tl.load(scale + batch * scale_step + column, mask=inside, other=0.0).to(tl.float32)
-            offset = tl.load(shift + batch * shift_step + column, mask=inside, other=0.0).to(tl.float32)
-            if MODULATED:
-                factor += 1.0
-            result = centred * tl.rsqrt(variance + eps) * factor + offset
-            tl.store(normed + row * channels + column, result.to(normed.dtype.element_ty), mask=inside)
-
-    @triton.jit(do_not_specialize=["length"])
-    def norm_and_rotate_kernel(  # type: ignore[no-untyped-def]
-        x, weight, cos, sin, out, length, heads, eps,
-        NORMS: tl.constexpr, HEADS: tl.constexpr, HALF: tl.constexpr,
-    ):  # fmt: skip
-        # Loaded flat, so that each thread reads neighbours; pairs are split from registers.
-        row = tl.program_id(0).to(tl.int64)
-        token = row % length
-        channels = heads * (2 * HALF)
-        column = tl.arange(0, HEADS * HALF * 2)
-        inside = column < channels
-        value = tl.load(x + row * channels + column, mask=inside, other=0.0).to(tl.float32)
-        if NORMS:
-            value *= tl.rsqrt(tl.sum(value * value, 0) / channels + eps)
-            value *= tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
-            value = value.to(x.dtype.element_ty).to(tl.float32)
-        even, odd = tl.split(tl.reshape(value, (HEADS, HALF, 2)))
-        pair = 2 * tl.arange(0, HALF)
-        cosine = tl.load(cos + token * (2 * HALF) + pair)[None, :].to(tl.float32)
-        sine = tl.load(sin + token * (2 * HALF) + pair + 1)[None, :].to(tl.float32)
-        turned = tl.join(even * cosine - odd * sine, even * sine + odd * cosine)
-        turned = tl.reshape(turned, (HEADS * HALF * 2,)).to(out.dtype.element_ty)
-        tl.store(out + row * channels + column, turned, mask=inside)
-
-    @triton.jit(do_not_specialize=["count", "n1", "n2", "n3", "n4"])
-    def copy_rows_kernel(  # type: ignore[no-untyped-def]
-        source, target, count, n1, n2, n3, n4, s0, s1, s2, s3, s4, t0, t1, t2, t3, t4,
-        ROWS: tl.constexpr, CHUNK: tl.constexpr,
-    ):  # fmt: skip
-        # Tokens are counted in 32 bits, whose divisions are quick, and values in 64.
-        row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-        inside = (row < count)[:, None]
-        i4, rest = (row % n4).to(tl.int64), row // n4
-        i3, rest = (rest % n3).to(tl.int64), rest // n3
-        i2, rest = (rest % n2).to(tl.int64), rest // n2
-        i1, i0 = (rest % n1).to(tl.int64), (rest // n1).to(tl.int64)
-        column = (tl.program_id(1) * CHUNK + tl.arange(0, CHUNK))[None, :]
-        read = (i0 * s0 + i1 * s1 + i2 * s2 + i3 * s3 + i4 * s4)[:, None] + column
-        write = (i0 * t0 + i1 * t1 + i2 * t2 + i3 * t3 + i4 * t4)[:, None] + column
-        tl.store(target + write, tl.load(source + read, mask=inside), mask=inside)
-
-    @triton.jit(do_not_specialize=["count", "height", "width", "new_height", "new_width"])
-    def resize_kernel(  # type: ignore[no-untyped-def]
-        x, out, count, channels, height, width, new_height, new_width, y_scale, x_scale,
-        ROWS: tl.constexpr, CHUNK: tl.constexpr,
-    ):  # fmt: skip
-        row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-        inside = (row < count)[:, None]
-        column = (tl.program_id(1) * CHUNK + tl.arange(0, CHUNK))[None, :]
-        plane = row // (new_height * new_width)
-        at_y = tl.maximum(((row // new_width) % new_height + 0.5) * y_scale - 0.5, 0.0)
-        at_x = tl.maximum((row % new_width + 0.5) * x_scale - 0.5, 0.0)
-        top, left = at_y.to(tl.int32), at_x.to(tl.int32)
-        down, right = (at_y - top).to(tl.float32)[:, None], (at_x - left).to(tl.float32)[:, None]
-        bottom, far = tl.minimum(top + 1, height - 1), tl.minimum(left + 1, width - 1)
-        upper, lower = (plane * height + top) * width, (plane * height + bottom) * width
-        channels = channels.to(tl.int64)
-        a = tl.load(x + ((upper + left) * channels)[:, None] + column, mask=inside, other=0.0).to(tl.float32)
-        b = tl.load(x + ((upper + far) * channels)[:, None] + column, mask=inside, other=0.0).to(tl.float32)
-        c = tl.load(x + ((lower + left) * channels)[:, None] + column, mask=inside, other=0.0).to(tl.float32)
-        d = tl.load(x + ((lower + far) * channels)[:, None] + column, mask=inside, other=0.0).to(tl.float32)
-        result = (1 - down) * ((1 - right) * a + right * b) + down * ((1 - right) * c + right * d)
-        tl.store(out + (row * channels)[:, None] + column, result.to(out.dtype.element_ty), mask=inside)
-
-    return add_and_norm_kernel, norm_and_rotate_kernel, copy_rows_kernel, resize_kernel
-
-
-if triton is not None:
-    _add_and_norm, _norm_and_rotate, _copy_rows, _resize = _kernels()
