@@ -10,7 +10,7 @@ from freeswim.models import MODELS
 from freeswim.request import CONFIG_FIELDS, NaiveMode, Request, parse_size, parse_tokens
 
 # What a file's settings say about these holds for its own model, or for its own model and size, only.
-_OF_THE_SIZE = ("window", "query_tile", "logit_scale")
+_OF_THE_SIZE = ("window", "query_tile", "logit_scale", "guide_grid")
 _OF_THE_MODEL = (
     "negative_prompt", "num_frames", "steps", "guidance_scale", "strength", "flow_shift", *CONFIG_FIELDS,
 )  # fmt: skip
@@ -58,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     method.add_argument("--shift-tiles", action=flag, help="shift the tiles by half a tile in every second block")
     method.add_argument("--window-mode", choices=get_args(WindowMode), help="where windows lie (default: inward)")
     method.add_argument("--guide", choices=get_args(Guide), help="the pass that keeps one picture")
+    method.add_argument("--guide-grid", metavar="HxW", help="tokens of the downsampled guide (default: as the window)")
     method.add_argument("--override", choices=get_args(Override), help="what the guide hands over")
     method.add_argument("--refresh-interval", type=int, metavar="N", help="steps from one guide pass to the next")
     method.add_argument("--refresh-until", type=float, metavar="X", help="first part of the steps that has them, 0..1")
@@ -85,7 +86,7 @@ def request_of(arguments: argparse.Namespace, stored: Mapping[str, Any] | None =
     asked = {name: value for name, value in vars(arguments).items() if name in fields and value is not None}
     if arguments.size is not None:
         asked["width"], asked["height"] = parse_size(arguments.size)
-    for name in ("window", "query_tile"):
+    for name in ("window", "query_tile", "guide_grid"):
         if name in asked:
             asked[name] = parse_tokens(f"--{name.replace('_', '-')}", asked[name])
     values = _still_valid(stored, asked) if stored else {}

@@ -126,6 +126,7 @@ REFUSED_OPTIONS = [
     (["a", "--seed", "-1"], ["seed=-1"]),
     (["a", "--guidance", "0"], ["guidance_scale=0"]),
     (["a", "--window", "9"], ["--window='9'"]),
+    (["a", "--guide-grid", "9x"], ["--guide-grid='9x'"]),
     (["a", "--query-tile", "30x30"], ["query_tile=(30, 30)"]),
     (["a", "--guide", "half"], ["--guide", "half"]),
     (["a", "--naive", "inward"], ["--naive"]),
