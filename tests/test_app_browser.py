@@ -84,7 +84,9 @@ def finished(browser: Browser, url: str) -> Iterator[Visit]:
     press("Enter")
     expect(visit.status).to_contain_text("step", timeout=60_000)
     expect(visit.status).to_contain_text("Done", timeout=120_000)
-    expect(visit.player).to_have_attribute("data-state", "pair", timeout=20_000)
+    left = page.locator("#comparison video[data-part=left]")
+    expect(left).to_have_js_property("videoWidth", 288, timeout=20_000)
+    expect(left).to_have_class("shown wiped")
     yield visit
     visit.context.close()
 
