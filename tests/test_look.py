@@ -96,13 +96,23 @@ def test_subjects_are_counted_where_a_detector_knows_them(sun: Drawn) -> None:
 
 def test_no_difference_is_said_and_detail_is_measured_instead(sun: Drawn) -> None:
     said = look(sun.large, sun.large, sun.native, model="embedded")
-    assert said.startswith("Every video shows the same number of subjects. FreeSwim has ")
+    assert said.startswith("Every video shows 1 sun. FreeSwim has ")
     times = detail(sun.large, sun.native)
     assert f"{times:.1f} times the fine detail of the native video, enlarged, naive windows {times:.1f} times." in said
     soft = enlarge(sun.native, Size(512, 288))
     assert "FreeSwim is hardly finer than the native video, enlarged (1.0 times" in look(
         None, soft, sun.native, model="wan2.1-1.3b"
     )
+
+
+def test_other_copies_than_of_subjects_are_seen_too(sun: Drawn) -> None:
+    ridge = sun.large[:, 120:200, 300:440]  # mountains, away from the sun
+    copied = sun.large.copy()
+    for top, left in ((10, 20), (15, 340), (205, 60)):
+        copied[:, top : top + 80, left : left + 140] = ridge
+    said = look(copied, sun.large, sun.native, model="embedded")
+    share = repetition(copied, sun.native)
+    assert said.startswith(f"Every video shows 1 sun. Naive windows draw {100 * share:.0f} % of what stands out")
 
 
 def test_elsewhere_repetition_is_measured(sun: Drawn) -> None:

@@ -27,15 +27,21 @@ def what_to_look_for(
     `videos` holds "freeswim", "base" (the native video, or the one that was brought, then called `base_name`) and
     perhaps "naive". In the
     embedded model's world subjects are counted; elsewhere, and where the counts are alike, it is measured how much each
-    video repeats itself and how much finer than the enlarged native video it is. Ends with what speaks against
-    FreeSwim when something does.
+    video repeats itself and how much finer than the enlarged base it is. Ends with what speaks against FreeSwim when
+    something does.
     """
     if "freeswim" not in videos or "base" not in videos or videos["freeswim"].shape == videos["base"].shape:
         return ""
     if model == "embedded":
-        counted = _counts_line(videos, prompt, base_name)
-        return counted or f"Every video shows the same number of subjects. {_detail_line(videos, base_name)}"
-    return f"{_repetition_line(videos, base_name)} {_detail_line(videos, base_name)}"
+        counts = _counts(videos)
+        if len({count.number for count in counts.values()}) > 1:
+            return _counts_line(counts, prompt, base_name)
+        alike = f"Every video shows {_several(counts['base'].number, _noun(counts, prompt))}."
+        # Subjects aren't all that can be copied: horizons can, too.
+        repeated = repetitions(videos)
+        rest = repetition_line(repeated, base_name) if max(repeated.values()) >= _REPEATS else ""
+        return f"{alike} {rest or detail_line(videos, base_name)}"
+    return f"{repetition_line(repetitions(videos), base_name)} {detail_line(videos, base_name)}"
 
 
 # ---- subjects
@@ -73,11 +79,8 @@ def _noun(counts: Mapping[str, _Count], prompt: str) -> str:
     return kind if times >= 0.85 * kinds.total() else "subject"
 
 
-def _counts_line(videos: Mapping[str, Frames], prompt: str, base_name: str) -> str:
-    """The counts in words; empty when they are all alike."""
-    counts = _counts(videos)
-    if len({count.number for count in counts.values()}) == 1:
-        return ""
+def _counts_line(counts: Mapping[str, _Count], prompt: str, base_name: str) -> str:
+    """Counts that differ, in words."""
     noun = _noun(counts, prompt)
     native, freeswim = counts["base"].number, counts["freeswim"].number
     ours = f"FreeSwim {freeswim}" if "naive" in counts else f"FreeSwim drew {_several(freeswim, noun)}"
@@ -95,8 +98,13 @@ def _several(number: int, noun: str) -> str:
 # ---- repetition and detail
 
 
-def _repetition_line(videos: Mapping[str, Frames], base_name: str) -> str:
-    shares = {name: repetition(videos[name], videos["base"]) for name in ("naive", "freeswim") if name in videos}
+def repetitions(videos: Mapping[str, Frames]) -> dict[str, float]:
+    """Of each large video, the share of what stands out that it repeats (see measure.repetition)."""
+    return {name: repetition(videos[name], videos["base"]) for name in ("naive", "freeswim") if name in videos}
+
+
+def repetition_line(shares: Mapping[str, float], base_name: str) -> str:
+    """What `repetitions` found, in words."""
     ours, theirs = shares["freeswim"], shares.get("naive")
     if theirs is None:
         if ours < _REPEATS:
@@ -108,7 +116,8 @@ def _repetition_line(videos: Mapping[str, Frames], base_name: str) -> str:
     return line + (" So FreeSwim shows copies here, too." if ours >= _REPEATS else "")
 
 
-def _detail_line(videos: Mapping[str, Frames], base_name: str) -> str:
+def detail_line(videos: Mapping[str, Frames], base_name: str) -> str:
+    """How much finer than the enlarged base the large videos are, in words."""
     times = {name: detail(videos[name], videos["base"]) for name in ("freeswim", "naive") if name in videos}
     ours = times["freeswim"]
     if ours < _FINER:

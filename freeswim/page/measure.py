@@ -15,7 +15,7 @@ MOMENTS = (0.25, 0.75)  # of a video's length
 # Shapes are compared where the native picture's shorter side is this many pixels: layout without texture.
 _NATIVE_SIDE = 48
 _PATCH = 10  # pixels there: a fifth of the native picture's shorter side, about one subject
-_LOOKED_FOR = 256  # patches of a frame, so that 4K takes no minutes
+_LOOKED_FOR = 128  # patches of a frame, so that 4K takes no minutes
 _ALIKE = 0.5  # squared difference as a share of the patch's own energy
 _MORE = 1.6  # times as often as once, and as in the native video
 
