@@ -14,8 +14,8 @@ from freeswim.page.measure import detail, moments, repetition
 Frames = NDArray[np.uint8]
 
 _COUNTED = (0.1, 0.5, 0.9)  # moments of a video at which subjects are counted
-# Pictures without any copy reach a tenth (see measure.repetition); below it nothing is claimed.
-_REPEATS = 0.12
+# Above what pictures without copies reach (see measure.repetition); below it nothing is claimed.
+_REPEATS = 0.08
 _FINER = 1.15  # times as much fine detail: less can't be seen
 
 
