@@ -43,8 +43,8 @@ def repetition(video: Frames, base: Frames) -> float:
     along their whole length in the native video as well, do not count, nor does new fine detail or what has moved a
     little; copies of a subject do.
 
-    On 24 drawn scenes at two and three times the native size it was 0 to 0.03; with three copies of the subject, as it is
-    drawn natively, 0.10 to 0.47. ValueError when `video` is far smaller than `base`.
+    On 24 drawn scenes at two and three times the native size it was 0 to 0.03; with three copies of the subject, as it
+    is drawn natively, 0.10 to 0.47. ValueError when `video` is far smaller than `base`.
     """
     scale = _NATIVE_SIDE / min(base.shape[1:3])
     size = (round(video.shape[1] * scale), round(video.shape[2] * scale))
