@@ -149,6 +149,8 @@ def test_stop_ends_a_run_and_the_next_one_starts(visit: Visit) -> None:
     expect(visit.status).to_contain_text("Stopped")
     expect(visit.generate).to_be_enabled()
     expect(stop).to_be_disabled()
+    visit.page.wait_for_timeout(1500)  # longer than an answer of the run may be on its way
+    expect(visit.status).to_contain_text("Stopped")
     field = visit.page.get_by_label("number input for Steps")
     field.fill("1")
     field.press("Tab")

@@ -7,7 +7,7 @@ import gradio as gr
 
 from freeswim.page import advanced, handlers, runs, text
 from freeswim.page.limits import Gate
-from freeswim.page.parts import QUEUE, QUIET, Parts, Updates
+from freeswim.page.parts import MESSAGES, QUEUE, QUIET, Parts, Updates
 from freeswim.page.runner import Clip, Run
 from freeswim.page.status import Status, status_html
 
@@ -117,7 +117,9 @@ def wire_runs(run: Run, gate: Gate, parts: Parts) -> list[Any]:
         last,
         [outputs["status"], outputs["preview"], helpers["go"], helpers["stop"], outputs["larger"], outputs["again"]],
         cancels=running,
-        **QUIET,
+        # By the queue, whose answers come in order: one of the run's own that is on its way must not come last.
+        concurrency_limit=None,
+        **MESSAGES,
     )
 
     def use_seed(before: runs.Last | None) -> Updates:
