@@ -185,6 +185,7 @@ def test_the_run_is_in_the_gallery_and_survives_a_reload(finished: Visit) -> Non
     card.locator(".open").click()
     expect(second.locator("#comparison video[data-part=left]")).to_have_js_property("videoWidth", 288, timeout=10_000)
     expect(second.get_by_role("textbox", name="Prompt", exact=True)).to_have_value(PROMPT)
+    expect(second.locator("#look")).to_have_text(finished.page.locator("#look").inner_text())
     second.close()
 
 

@@ -93,7 +93,7 @@ async function open(run) {
     const { made, ...entry } = run;
     const there = !gone.has(run.run);
     if (there) props.value = { entry: null, chosen: entry };
-    trigger("select", { settings: run.settings, run: run.run, gone: !there });
+    trigger("select", { settings: run.settings, run: run.run, look: run.look || "", gone: !there });
     if (there) trigger("input");
     for (const card of list.children) card.classList.toggle("opened", card.dataset.run === run.run);
     say(there ? "Shown, and its settings are in the form" : "Its videos are gone; its settings are in the form");

@@ -7,7 +7,7 @@
 
     generate.click(handler, None, gallery)
 
-    def restore(event: gr.EventData):  # any run was opened: event.settings is what the entry was given
+    def restore(event: gr.EventData):  # any run was opened: event.settings and event.look are what the entry was given
         return form_values(event.settings)  # from the visitor's browser: validate it like a dropped file
 
     gallery.select(restore, None, fields)
@@ -51,13 +51,15 @@ class GalleryEntry:
     """One run: its videos as the player shows them, a small picture, and the settings to get it again.
 
     `run` tells runs apart. `poster` is a data URL of a picture (JPEG, about 320 pixels wide), or empty. `settings` is
-    JSON-ready and holds at least prompt, width, height and seed: what is written beside the poster.
+    JSON-ready and holds at least prompt, width, height and seed: what is written beside the poster. `look` is the line
+    that says what to look for.
     """
 
     run: str
     poster: str
     settings: Mapping[str, Any]
     comparison: ComparisonValue
+    look: str = ""
 
     def __post_init__(self) -> None:
         missing = [name for name in _NEEDED if name not in self.settings]
@@ -78,6 +80,7 @@ class EntryData(GradioModel):
     poster: str
     settings: dict[str, Any]
     comparison: ComparisonData
+    look: str = ""
 
 
 class GalleryData(GradioModel):
@@ -144,7 +147,9 @@ class Gallery(gr.HTML):
             raise ValueError(f"Gallery takes a GalleryEntry or None, not {type(value).__name__}")
         comparison = self._player.postprocess(value.comparison)
         assert comparison is not None
-        entry = EntryData(run=value.run, poster=value.poster, settings=dict(value.settings), comparison=comparison)
+        entry = EntryData(
+            run=value.run, poster=value.poster, settings=dict(value.settings), comparison=comparison, look=value.look
+        )
         return GalleryData(entry=entry)
 
     def api_info(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from freeswim.page import advanced, handlers, runs, text
 from freeswim.page.gallery import SHOW_ALL
 from freeswim.page.parts import MESSAGES, Parts, Updates
 from freeswim.page.run_events import after
+from freeswim.page.status import look_html
 
 # A video dropped anywhere but on a field of its own brings its settings back.
 DROP_ANYWHERE = """() => {
@@ -65,7 +66,8 @@ def wire_gallery(parts: Parts) -> None:
             gr.Warning(str(error))
             return {outputs["last"]: gr.skip()}  # an empty dict would count as one value for all outputs
         last = runs.Last(request=request)
-        shown = {outputs["last"]: last, outputs["look"]: "", outputs["details"]: settings}
+        look = "" if event.gone else look_html(str(event.look))
+        shown = {outputs["last"]: last, outputs["look"]: look, outputs["details"]: settings}
         return _filled_in(parts, values) | shown | after(parts, last, running=False)
 
     changed = [outputs[name] for name in ("last", "look", "details", "larger", "again")]

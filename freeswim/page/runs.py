@@ -124,6 +124,7 @@ def entry(request: Resolved, source: Source | None, update: Update) -> GalleryEn
         poster=update.poster,
         settings=update.settings or request.to_dict(),
         comparison=comparison(update.clips, f"{request.width}x{request.height}", own=own),
+        look=update.look,
     )
 
 
