@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Name in the results, label, colour, marker.
+# Name in the results, label, colour, marker, and where a point's number stands (offset in points, alignment).
 LINES = (
-    ("official, cached", "the authors' code, cached", "#b3541e", "s"),
-    ("stock", "stock diffusers, full attention", "#5b5b66", "^"),
-    ("freeswim, ours", "FreeSwim, context keys and output", "#1f6fb2", "o"),
-    ("freeswim, output", "FreeSwim, output alone (the paper's)", "#0f9d7a", "D"),
+    ("official, cached", "the authors' code, cached", "#b3541e", "s", (-9, 4), "right"),
+    ("stock", "stock diffusers, full attention", "#5b5b66", "^", (-9, 4), "right"),
+    ("freeswim, ours", "FreeSwim, context keys and output", "#1f6fb2", "o", (7, -10), "left"),
+    ("freeswim, output", "FreeSwim, output alone (the paper's)", "#0f9d7a", "D", (7, -10), "left"),
 )
 
 
@@ -35,17 +35,18 @@ def draw(data: dict[str, Any], file: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.8), dpi=150)
-    for name, label, colour, marker in LINES:
+    for name, label, colour, marker, place, side in LINES:
         times = stage_times(data, name)
         axes.plot(list(times), list(times.values()), color=colour, marker=marker, label=label, linewidth=1.8)
         for x, y in times.items():
             text = f"{y:,.0f} s" if y < 3600 else f"{y / 3600:.1f} h"
-            axes.annotate(text, (x, y), textcoords="offset points", xytext=(7, -3), fontsize=8, color=colour)
+            options = {"textcoords": "offset points", "xytext": place, "ha": side}
+            axes.annotate(text, (x, y), fontsize=8, color=colour, **options)
     sizes = {tuple(int(side) for side in size.split("x")): size for size in data["sizes"]}
     axes.set(xscale="log", yscale="log", ylabel="seconds of the refine stage")
     axes.set_xticks([width * height / 1e6 for width, height in sizes], [f"{w}×{h}" for w, h in sizes])
     axes.minorticks_off()
-    axes.set_xlim(right=axes.get_xlim()[1] * 1.25)
+    axes.set_xlim(axes.get_xlim()[0] * 0.85, axes.get_xlim()[1] * 1.25)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=9)
     axes.set_title(

@@ -86,22 +86,37 @@ MEASURED = json.loads((Path(__file__).parents[1] / "benchmarks/results/speed-h10
 WAYS: dict[str, dict[str, Any]] = {"freeswim, ours": {}, "freeswim, output": {"override": "output"}}
 
 
+def h100(size: str) -> Meter:
+    """A Meter with the speed that was measured in the run that a size belongs to."""
+    later = MEASURED["later_run"]
+    matrix = (later if size in later["sizes"] else MEASURED)["matrix_TFLOP/s"]
+    convolution = MEASURED["speed_for_estimates"]["convolution"]
+    return Meter(speed=Speed(matrix=1e12 * matrix, convolution=convolution), accelerated=True)
+
+
+def wan_plan(size: str, **values: Any) -> Plan:
+    width, height = (int(side) for side in size.split("x"))
+    shared = {"refresh_interval": MEASURED["interval"], "compare": False}
+    return plan(model="wan2.1-1.3b", width=width, height=height, **shared, **values)
+
+
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("size", ["1920x1088", "3840x2160"])
+@pytest.mark.parametrize("size", ["1280x720", "1920x1088", "2560x1440", "3840x2160"])
 def test_the_estimate_is_close_to_what_an_h100_took(size: str, way: str) -> None:
     """Within a tenth: the refine stage at 35 steps, the guide every 5 steps."""
-    width, height = (int(side) for side in size.split("x"))
-    made = plan(
-        model="wan2.1-1.3b",
-        width=width,
-        height=height,
-        refresh_interval=MEASURED["interval"],
-        compare=False,
-        **WAYS[way],
-    )
+    made = wan_plan(size, **WAYS[way])
     assert made.request.steps - made.begin == MEASURED["steps"]
-    meter = Meter(speed=Speed(matrix=1e12 * MEASURED["matrix_TFLOP/s"], convolution=5e13), accelerated=True)
-    assert meter.estimate(made).stages["freeswim"] == pytest.approx(MEASURED["sizes"][size][way]["stage_s"], rel=0.1)
+    took = MEASURED["sizes"][size][way]["stage_s"]
+    assert h100(size).estimate(made).stages["freeswim"] == pytest.approx(took, rel=0.1)
+
+
+def test_the_other_stages_are_close_to_what_an_h100_took() -> None:
+    made = wan_plan("1920x1088")
+    stages = h100("832x480").estimate(made).stages
+    assert stages["native"] == pytest.approx(50 * MEASURED["sizes"]["832x480"]["stock, native"]["step_s"], rel=0.1)
+    vae = MEASURED["sizes"]["1920x1088"]["vae, 9 of 81 frames"]
+    for name, stage in (("decode", "decode freeswim"), ("encode", "encode")):
+        assert stages[stage] == pytest.approx(21 / 3 * vae[name]["s"], rel=0.2)  # 3 of 21 latent frames
 
 
 def test_the_memory_is_close_to_what_an_h100_needed() -> None:
