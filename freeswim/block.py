@@ -112,7 +112,10 @@ def _plain_layers(ffn: Any, like: torch.Tensor) -> tuple[nn.Linear, nn.Linear] |
     for layer in (first, second):
         if type(layer) is not nn.Linear or layer.bias is None or _has_hooks(layer):
             return None
-        if layer.weight.dtype != like.dtype or layer.weight.device != like.device:
+        # A quantised weight is a tensor of its own kind, which only its own layer knows how to use.
+        if type(layer.weight) is not nn.Parameter or layer.weight.dtype != like.dtype:
+            return None
+        if layer.weight.device != like.device:
             return None
     if first is None or _has_hooks(ffn) or _has_hooks(ffn.net[0]):
         return None
