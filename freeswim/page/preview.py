@@ -4,7 +4,7 @@
     small = colours.frames(clean_latents)  # uint8 (T, h', w', 3), one frame per latent frame
 
 The map is fitted by least squares: each latent pixel with its eight neighbours gives a block of pixels of the frames
-averaged down. For the embedded model it comes within 24 dB of them (12 unseen drawn clips; `training.latent_colours`):
+averaged down. For the embedded model its PSNR is 24 dB (12 unseen drawn clips; see `training.latent_colours`):
 what is where and in about which colour can be told, sharp edges cannot. What is passed to `frames` should be the clean
 estimate of a step (for flow matching `latents - sigma * velocity`): noisy latents look like noise, as they are.
 """
