@@ -11,6 +11,7 @@ from freeswim.page.line import Line
 from freeswim.page.runner import Update
 from freeswim.page.source import Source
 from freeswim.page.status import Status, status_html
+from freeswim.page.stops import Stops
 from freeswim.request import Request
 
 REQUEST = Request(prompt="a")
@@ -117,3 +118,44 @@ def test_a_run_that_fails_to_begin_leaves_the_line() -> None:
     with pytest.raises(RuntimeError):
         next(line.wrap(broken, lambda request, source: None)(REQUEST))
     assert len(line) == 0
+
+
+def test_a_visitors_stop_ends_that_visitors_run_only() -> None:
+    runs, stops = Runs(), Stops()
+    runs.go_on.set()
+    mine, other = (stops.wrap(runs.run, session)(REQUEST) for session in ("mine", "other"))
+    assert [next(run).status.state for run in (mine, other)] == ["running", "running"]
+    assert runs.open == 2
+    assert not stops.ask("nobody")
+
+    runs.go_on.clear()
+    third = stops.wrap(runs.run, "third")(REQUEST)
+    next(third)
+    assert stops.ask("third")
+    runs.go_on.set()
+    assert [update.status.state for update in other] == ["done"]
+    assert [update.status.state for update in mine] == ["done"]
+    assert runs.open == 1
+    third.close()  # type: ignore[attr-defined]
+    assert runs.open == 0
+    assert not stops.ask("third"), "a run that is over can't be stopped"
+
+
+def test_a_stopped_run_is_closed_and_ends_as_stopped() -> None:
+    closed = []
+
+    def run(request: Request, source: Source | None = None) -> Iterator[Update]:
+        try:
+            while True:
+                yield Update(status=Status(state="running", stage="native", elapsed=3.0), preview="data:,")
+        finally:
+            closed.append(True)
+
+    stops = Stops()
+    updates = stops.wrap(run, "mine")(REQUEST)
+    next(updates)
+    stops.ask("mine")
+    last = list(updates)
+    assert [update.status.state for update in last] == ["stopped"]
+    assert (last[0].status.elapsed, last[0].status.message, last[0].preview) == (3.0, "Nothing was finished yet.", "")
+    assert closed == [True]

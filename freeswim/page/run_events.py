@@ -7,9 +7,10 @@ import gradio as gr
 
 from freeswim.page import advanced, handlers, runs, text
 from freeswim.page.limits import Gate
-from freeswim.page.parts import MESSAGES, QUEUE, QUIET, Parts, Updates
+from freeswim.page.parts import QUEUE, QUIET, Parts, Updates
 from freeswim.page.runner import Clip, Run
-from freeswim.page.status import Status, status_html
+from freeswim.page.status import status_html
+from freeswim.page.stops import Stops
 
 # Until the button is disabled by the run itself, a double click must not ask for two runs. Phones go to the result.
 _ONE_CLICK = """() => {
@@ -79,13 +80,17 @@ def wire_runs(run: Run, gate: Gate, parts: Parts) -> list[Any]:
     last = outputs["last"]
     changed = [*outputs.values(), fields["seed"], helpers["go"], helpers["stop"]]
 
-    def run_form(*values: Any) -> Iterator[Updates]:
-        form = parts.form(values)
-        yield from _shown(parts, runs.run_form(run, form, gate), own=form["mode"] == "own")
+    stops = Stops()
 
-    def run_larger(before: runs.Last | None) -> Iterator[Updates]:
+    def run_form(visitor: gr.Request, *values: Any) -> Iterator[Updates]:
+        form = parts.form(values)
+        mine = stops.wrap(run, str(visitor.session_hash))
+        yield from _shown(parts, runs.run_form(mine, form, gate), own=form["mode"] == "own")
+
+    def run_larger(visitor: gr.Request, before: runs.Last | None) -> Iterator[Updates]:
         own = before is not None and before.source is not None and before.source.own is not None
-        yield from _shown(parts, runs.run_larger(run, before, gate), own=own)
+        mine = stops.wrap(run, str(visitor.session_hash))
+        yield from _shown(parts, runs.run_larger(mine, before, gate), own=own)
 
     def validate(*values: Any) -> list[dict[str, Any]]:
         problems = handlers.check_form(parts.form(values), gate)
@@ -107,20 +112,12 @@ def wire_runs(run: Run, gate: Gate, parts: Parts) -> list[Any]:
         outputs["larger"].click(run_larger, last, changed, **common),
     ]
 
-    def stopped(before: runs.Last | None) -> Updates:
-        status = status_html(Status(state="stopped", message="What was finished is kept."))
-        update = {outputs["status"]: status, outputs["preview"]: "", **_buttons(parts, running=False)}
-        return update if before is None else update | after(parts, before, running=False)
+    def stop(visitor: gr.Request) -> Updates:
+        if stops.ask(str(visitor.session_hash)):  # the run itself says the rest
+            return {helpers["stop"]: gr.Button(interactive=False)}
+        return {outputs["status"]: status_html(None), **_buttons(parts, running=False)}
 
-    helpers["stop"].click(
-        stopped,
-        last,
-        [outputs["status"], outputs["preview"], helpers["go"], helpers["stop"], outputs["larger"], outputs["again"]],
-        cancels=running,
-        # By the queue, whose answers come in order: one of the run's own that is on its way must not come last.
-        concurrency_limit=None,
-        **MESSAGES,
-    )
+    helpers["stop"].click(stop, None, [outputs["status"], helpers["go"], helpers["stop"]], **QUIET)
 
     def use_seed(before: runs.Last | None) -> Updates:
         if before is None:
