@@ -35,15 +35,23 @@ def enlarge(frames: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
 
 
 def enlarged_input(
-    frames: NDArray[np.uint8], size: Size, padded: Size, *, device: torch.device, dtype: torch.dtype
+    frames: torch.Tensor,
+    size: Size,
+    padded: Size,
+    *,
+    dtype: torch.dtype,
+    rows: slice = slice(None),
+    columns: slice = slice(None),
 ) -> torch.Tensor:
-    """Frames resized bilinearly to `size` for the VAE: (1, 3, T, padded.height, padded.width) in -1..1.
+    """Frames resized bilinearly to `size` for the VAE, or a part of them: (1, 3, T, rows, columns) in -1..1.
 
-    What `padded` has more at the right and at the bottom repeats the last column and row.
+    frames: uint8 (T, H, W, 3), on the device that the result is wanted on.
+    padded: what it has more than `size` at the right and at the bottom repeats the last column and row.
     """
-    video = torch.empty(1, 3, len(frames), padded.height, padded.width, device=device, dtype=dtype)
-    for index, frame in enumerate(frames):
-        video[0, :, index] = _padded(torch.from_numpy(np.ascontiguousarray(frame)).to(device), size, padded)[0]
+    height, width = len(range(padded.height)[rows]), len(range(padded.width)[columns])
+    video = torch.empty(1, 3, len(frames), height, width, device=frames.device, dtype=dtype)
+    for index, frame in enumerate(frames):  # frame by frame: a float copy of the whole is 8 GB at 4K
+        video[0, :, index] = _padded(frame, size, padded)[0, :, rows, columns]
     return video
 
 
@@ -69,13 +77,8 @@ def encode_frames(
     small = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
 
     def tile(rows: Part, columns: Part) -> torch.Tensor:
-        shape = (1, 3, len(small), rows.stop - rows.start, columns.stop - columns.start)
-        video = torch.empty(shape, device=device, dtype=vae.dtype)
-        for index, frame in enumerate(small):
-            video[0, :, index] = _padded(frame, size, padded)[
-                0, :, rows.start : rows.stop, columns.start : columns.stop
-            ]
-        return encode(vae, video)
+        y, x = (slice(part.start, part.stop) for part in (rows, columns))
+        return encode(vae, enlarged_input(small, size, padded, dtype=vae.dtype, rows=y, columns=x))
 
     def whole() -> torch.Tensor:
         tiles = in_tiles(tile, (padded.height, padded.width), _tile_size(vae, padded), unit=factor)

@@ -30,7 +30,7 @@ def test_enlarge_keeps_what_is_flat_and_interpolates_the_rest() -> None:
 
 def test_input_is_padded_with_its_border() -> None:
     frames = noise_frames(1, 6, 10)
-    video = codec.enlarged_input(frames, Size(10, 6), Size(16, 16), device=CPU, dtype=torch.float32)
+    video = codec.enlarged_input(torch.from_numpy(frames), Size(10, 6), Size(16, 16), dtype=torch.float32)
     assert video.shape == (1, 3, 1, 16, 16)
     exact = torch.from_numpy(frames[0]).permute(2, 0, 1) / 127.5 - 1
     torch.testing.assert_close(video[0, :, 0, :6, :10], exact)
@@ -131,7 +131,11 @@ def test_tiled_encoding_is_close_to_whole_encoding() -> None:
     vae, frames = tiny_vae(), noise_frames(5, 36, 72)
     size, padded = Size(570, 280), Size(576, 288)
     whole = codec.encode_frames(vae, frames, size, padded, device=CPU)
-    pixels = codec.enlarged_input(frames, size, padded, device=CPU, dtype=torch.float32)
+    pixels = codec.enlarged_input(torch.from_numpy(frames), size, padded, dtype=torch.float32)
+    part = codec.enlarged_input(
+        torch.from_numpy(frames), size, padded, dtype=torch.float32, rows=slice(16, 288), columns=slice(560, 576)
+    )
+    assert torch.equal(part, pixels[..., 16:, 560:])
     assert torch.equal(whole, codec.encode(vae, pixels))
     codec.set_tiling(vae, padded, Size(256, 144), torch.device("cuda"))
     tiled = codec.encode_frames(vae, frames, size, padded, device=CPU)

@@ -157,7 +157,7 @@ def test_start_is_the_noised_enlarged_video(pipeline: FreeSwimPipeline, monkeypa
     sigma = 9 * 0.6 / (1 + 8 * 0.6)  # step 4 of 10 at shift 9: the schedule runs from 1 to 0 in even steps
     assert float(scheduler.sigmas[4]) == pytest.approx(sigma, abs=1e-3)
     size = Size(144, 112)
-    pixels = codec.enlarged_input(video.frames, size, size, device=torch.device("cpu"), dtype=torch.float32)
+    pixels = codec.enlarged_input(torch.from_numpy(video.frames), size, size, dtype=torch.float32)
     with torch.no_grad():
         clean = codec.encode(pipeline.pipe.vae, pixels)
     noise = (start - (1 - scheduler.sigmas[4]) * clean) / scheduler.sigmas[4]
