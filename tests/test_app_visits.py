@@ -8,6 +8,7 @@ import importlib.util
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,8 @@ def test_two_at_once_wait_for_each_other_and_get_their_own(browser: Browser, url
     for visit, prompt in zip(visits, EXAMPLES[1:3], strict=True):
         visit.prompt.fill(prompt)
         visit.set_small(steps=1)
+        visit.page.get_by_label("Resolution").fill("256x144")  # the native size: what is waited for is short
+        visit.page.get_by_label("Resolution").press("Enter")
         visit.generate.click()
         expect(visit.status).to_contain_text("Waiting")
     expect(visits[0].status).to_contain_text("You are next")
@@ -288,7 +291,8 @@ def test_the_endpoints_are_tools(url: str) -> None:
             tools = [tool.name for tool in (await session.list_tools()).tools]
             return tools, await session.call_tool("estimate", {"prompt": PROMPT, "quality": "draft"})
 
-    tools, answer = asyncio.run(ask())
+    with ThreadPoolExecutor(1) as elsewhere:  # the browser's own loop runs in this thread
+        tools, answer = elsewhere.submit(asyncio.run, ask()).result(60)
     assert {"generate", "refine", "estimate"} <= set(tools)
     assert not answer.isError
     assert "'seconds':" in answer.content[0].text
