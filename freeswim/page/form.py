@@ -24,6 +24,8 @@ from freeswim.page.source import Source, plan_of
 from freeswim.page.status import status_html
 from freeswim.request import MAX_SEED, Request
 
+_MOST_WAITING = 64
+
 RUN_CSS = Path(__file__).with_name("run.css")
 
 Components = dict[str, gr.components.Component]
@@ -61,7 +63,8 @@ def build_page(
                 parts.outputs = _outputs()
         wire(page, run, gate, parts)
         add_endpoints(run, gate)
-    return page.queue(default_concurrency_limit=1)
+    # Said outright, because on ZeroGPU the default is to let nobody wait.
+    return page.queue(default_concurrency_limit=1, max_size=_MOST_WAITING)
 
 
 def labels(name: str) -> dict[str, str | None]:
