@@ -31,12 +31,12 @@ class Visit:
         self.player = self.page.locator("#comparison .compare")
         self.status = self.page.locator("#status")
 
-    def tab_to(self, selector: str) -> Locator:
-        """Presses Tab until the focus is on `selector`, as long as a patient person would."""
+    def tab_to(self, selector: str, key: str = "Tab") -> Locator:
+        """Presses Tab (or Shift+Tab) until the focus is on `selector`, as long as a patient person would."""
         for _ in range(80):
             if self.page.evaluate("selector => document.activeElement.matches(selector)", selector):
                 return self.page.locator(selector)
-            self.page.keyboard.press("Tab")
+            self.page.keyboard.press(key)
         raise AssertionError(f"Tab never comes to {selector}")
 
     def serious(self) -> list[Any]:
@@ -59,15 +59,26 @@ def finished(browser: Browser, url: str) -> Iterator[Visit]:
     page.keyboard.type(PROMPT)
     visit.tab_to("#controls input[aria-label='Resolution']")
     press("Control+a")
-    page.keyboard.type("288x160", delay=20)
+    page.keyboard.type("288x160", delay=60)
     estimate = page.locator("#estimate b")
     before = estimate.inner_text()
     press("Tab")
+    resolution = page.get_by_label("Resolution")
+    expect(resolution).to_have_value("288x160")
     expect(estimate).not_to_have_text(before)
     before = estimate.inner_text()
     visit.tab_to("#quality input")
     press("Space")
     expect(estimate).not_to_have_text(before)
+    visit.tab_to("#advanced > button")
+    press("Enter")
+    visit.tab_to("#advanced input[aria-label='number input for Steps']")
+    before = estimate.inner_text()
+    press("Control+a")
+    page.keyboard.type("3", delay=20)
+    visit.tab_to("#advanced > button", "Shift+Tab")
+    expect(estimate).not_to_have_text(before)
+    press("Enter")
     page.wait_for_timeout(300)  # what the fields' own changes move is not the run's
     page.evaluate(
         """() => {
@@ -80,10 +91,11 @@ def finished(browser: Browser, url: str) -> Iterator[Visit]:
             }).observe({type: "layout-shift"});
         }"""
     )
-    visit.tab_to("#generate")
+    expect(resolution).to_have_value("288x160")
+    visit.tab_to("#generate", "Shift+Tab")
     press("Enter")
     expect(visit.status).to_contain_text("step", timeout=60_000)
-    expect(visit.status).to_contain_text("Done", timeout=120_000)
+    expect(visit.status).to_contain_text("Done", timeout=200_000)
     left = page.locator("#comparison video[data-part=left]")
     expect(left).to_have_js_property("videoWidth", 288, timeout=20_000)
     expect(left).to_have_class("shown wiped")
@@ -98,6 +110,7 @@ def test_the_run_is_what_was_typed(finished: Visit) -> None:
     assert sizes == [[288, 160], [288, 160], [256, 144]]
     finished.page.get_by_role("button", name="Details of the run").click()
     expect(finished.page.locator("#details")).to_contain_text(PROMPT)
+    expect(finished.page.get_by_label("number input for Steps")).to_have_value("3")
     finished.page.get_by_role("button", name="Details of the run").click()
 
 
