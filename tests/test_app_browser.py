@@ -28,6 +28,8 @@ class Visit:
         self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname))
         self.page.goto(url)
         expect(self.page.get_by_role("button", name="Generate")).to_be_enabled(timeout=20_000)
+        # The page's own first events are over: what is typed in the first moment may be set back by them.
+        expect(self.page.locator("#estimate")).to_contain_text("About", timeout=20_000)
         self.player = self.page.locator("#comparison .compare")
         self.status = self.page.locator("#status")
 
