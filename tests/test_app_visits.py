@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, expect
 from freeswim.embedded import EXAMPLES
 from freeswim.request import Request
 from freeswim.video import Video, read_settings, read_video, write_video
-from tests.visit import SMALL, Visit
+from tests.visit import Visit
 
 PROMPT = EXAMPLES[0]
 
@@ -126,11 +126,10 @@ def test_two_at_once_wait_for_each_other_and_get_their_own(browser: Browser, url
     expect(visits[0].status).to_contain_text("You are next")
     expect(visits[1].status).to_contain_text("number 2 in line")
     expect(visits[0].status).to_contain_text("begins in about")
-    third = client.submit(prompt=PROMPT, **SMALL, api_name="/generate")
-    waiting = wait_for(lambda: third.outputs())[-1][3]["status"]
-    assert (waiting["state"], waiting["place"]) == ("waiting", 3)
-    third.cancel()
     job.cancel()
+    third = client.submit(prompt=PROMPT, resolution="256x144", frames=1, steps=1, api_name="/generate")
+    waiting = wait_for(lambda: third.outputs())[-1][3]["status"]
+    assert (waiting["state"], waiting["place"]) in (("waiting", 1), ("waiting", 2))
     for visit, prompt in zip(visits, EXAMPLES[1:3], strict=True):
         expect(visit.status).to_contain_text("Done", timeout=90_000)
         visit.page.get_by_role("tab", name="FreeSwim", exact=True).click()
@@ -141,6 +140,17 @@ def test_two_at_once_wait_for_each_other_and_get_their_own(browser: Browser, url
         assert settings["prompt"] == prompt
         assert visit.errors == []
         visit.page.close()
+    assert third.result(60)[3]["status"]["state"] == "done"
+
+
+def test_a_cancelled_job_leaves_the_scripts_other_jobs_alone(client: Client) -> None:
+    long, short = (
+        client.submit(prompt=PROMPT, resolution="256x144", frames=1, steps=steps, api_name="/generate")
+        for steps in (900, 1)
+    )
+    wait_for(lambda: any(output[3]["status"]["step"] >= 1 for output in long.outputs()))
+    long.cancel()
+    assert short.result(60)[3]["status"]["state"] == "done"
 
 
 @pytest.mark.browser

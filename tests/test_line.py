@@ -120,6 +120,27 @@ def test_a_run_that_fails_to_begin_leaves_the_line() -> None:
     assert len(line) == 0
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_a_run_that_nobody_follows_gives_its_place_away(monkeypatch: pytest.MonkeyPatch, running: bool) -> None:
+    monkeypatch.setattr(line_module, "_PATIENCE", 0.1)
+    runs, line = Runs(), Line()
+    run = line.wrap(runs.run, lambda request, source: None)
+    first, second = run(Request(prompt="1")), run(Request(prompt="2"))
+    states = [next(first).status.state, next(second).status.state]
+    assert states == ["running", "waiting"]
+    followed, forgotten = (second, first) if running else (first, second)
+    runs.go_on.set()
+    if running:
+        states = [update.status.state for update in followed]
+        assert (states[0], states[-1]) == ("waiting", "done")
+        assert runs.open == 0, "the forgotten run goes on"
+    else:
+        time.sleep(0.15)
+        assert [update.status.state for update in followed] == ["done"]
+        assert next(run(Request(prompt="3"))).status.state == "running"
+    assert [update.status.state for update in forgotten] == ["failed"]
+
+
 def test_a_visitors_stop_ends_that_visitors_run_only() -> None:
     runs, stops = Runs(), Stops()
     runs.go_on.set()

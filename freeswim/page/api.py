@@ -9,14 +9,15 @@ from gradio.utils import get_upload_folder
 
 from freeswim.page import handlers, runs, text
 from freeswim.page.limits import Gate
-from freeswim.page.parts import QUEUE
+from freeswim.page.parts import SCRIPTS
 from freeswim.page.runner import Run
 
 
-def add_endpoints(run: Run, gate: Gate) -> None:
-    """Adds the endpoints to the page that is being built."""
-    gr.api(generate_endpoint(run, gate), api_name="generate", api_description=text.API_DESCRIPTION, **QUEUE)
-    gr.api(refine_endpoint(run, gate), api_name="refine", api_description=text.REFINE_DESCRIPTION, **QUEUE)
+def add_endpoints(run: Run, gate: Gate, *, places: int = 1) -> None:
+    """Adds the endpoints to the page that is being built; `places` of their runs are in the line at a time."""
+    queue: dict[str, Any] = {"concurrency_id": SCRIPTS, "concurrency_limit": places}
+    gr.api(generate_endpoint(run, gate), api_name="generate", api_description=text.API_DESCRIPTION, **queue)
+    gr.api(refine_endpoint(run, gate), api_name="refine", api_description=text.REFINE_DESCRIPTION, **queue)
     gr.api(estimate_endpoint(gate), api_name="estimate", api_description=text.ESTIMATE_DESCRIPTION)
 
 

@@ -62,7 +62,7 @@ def build_page(
             with gr.Column(elem_id="stage", min_width=280):
                 parts.outputs = _outputs()
         wire(page, run, gate, parts)
-        add_endpoints(run, gate)
+        add_endpoints(run, gate, places=places)
     # Said outright, because on ZeroGPU the default is to let nobody wait.
     return page.queue(default_concurrency_limit=1, max_size=_MOST_WAITING)
 

@@ -9,9 +9,11 @@ from freeswim.page import advanced
 
 Updates = dict[gr.components.Component, Any]
 
-# Everyone who asks for a run, page or script, is in one queue; the line of visitors (freeswim.page.line) lets them
-# through one by one, since gradio's own queue could not tell them their place.
+# Visitors of the page all get past gradio's own queue, which could not tell them their place: the line of visitors
+# (freeswim.page.line) lets them through one by one. Scripts come into that line one at a time, since gradio, told to
+# cancel one of a script's jobs, cuts off all of them that it has begun.
 QUEUE: dict[str, Any] = {"concurrency_id": "runs", "concurrency_limit": 20}
+SCRIPTS = "scripts"
 
 # Of an event that answers at once, and of one that may show a message, which travels by the queue only.
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
