@@ -88,7 +88,9 @@ def _wire_own_video(parts: Parts) -> None:
     changed = [mode, fields["resolution"], helpers["go"]]
 
     def chooser(chosen: str) -> Callable[..., Updates]:
-        def choose(name: str, video: OwnVideo | None) -> Updates:
+        def choose(before: str, name: str, video: OwnVideo | None) -> Updates:
+            if before == chosen:  # as the page opens: a resolution that is already being typed is to stay
+                return {mode: gr.skip()}
             resolution, _ = _resolution(MODELS[name], chosen, video)
             label = "Refine" if chosen == "own" else "Generate"
             return {mode: chosen, fields["resolution"]: resolution, helpers["go"]: gr.Button(label)}
@@ -96,7 +98,7 @@ def _wire_own_video(parts: Parts) -> None:
         return choose
 
     for chosen, tab in parts.tabs.items():
-        tab.select(chooser(chosen), [model, own], changed, **QUIET)
+        tab.select(chooser(chosen), [mode, model, own], changed, **QUIET)
 
     def arrived(path: str | None, name: str, frames: int) -> Updates:
         try:
