@@ -122,7 +122,7 @@ def test_the_api_refines_what_was_uploaded_and_nothing_else(
 
 
 def test_same_but_larger_is_what_a_run_at_that_size_makes(runner: Runner) -> None:
-    small = {"steps": 2, "frames": 1, "query_tile": "4x4"}
+    small = {"steps": 2, "frames": 1, "query_tile": "4x4", "naive_mode": "blocks"}
     first = list(runs.run_form(runner.run, FORM | small | {"resolution": "512x288"}))
     last: runs.Last = last_value(first, "last")
     assert last.next_size == "768x432"

@@ -19,9 +19,11 @@ _ONE_CLICK = """() => {
         button.style.pointerEvents = "none";
         setTimeout(() => { button.style.pointerEvents = ""; }, 800);
     }
-    // Where the page has one column the result would come out of sight.
+    // In one column, or further down, the result would come out of sight.
+    const stage = document.querySelector("#stage");
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    if (innerWidth <= 900) document.querySelector("#stage").scrollIntoView({behavior: calm ? "auto" : "smooth"});
+    if (innerWidth > 900 && stage.getBoundingClientRect().top >= 0) return;
+    stage.scrollIntoView({behavior: calm ? "auto" : "smooth"});
 }"""
 
 
