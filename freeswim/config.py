@@ -40,6 +40,10 @@ class FreeSwimConfig:
     """What the guide hands over: its cross-attention "output" replaces the window pass's own (the paper), its
     self-attention keys and values are further "context" for every window query, or "both"."""
 
+    context_until: float = 1.0
+    """Windows see the guide's keys and values in this first part of the steps only; an "output" override goes on to the
+    end. In (0, 1]. Lower is crisper, cheaper, and lets copies through."""
+
     refresh_interval: int = 2
     """The guide runs at steps 0, P, 2P, ... and is reused between. 1 or more; the authors' default is 2."""
 
@@ -77,10 +81,10 @@ class FreeSwimConfig:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be True or False.")
         if not _is_int(self.refresh_interval) or self.refresh_interval < 1:
             raise ValueError(f"refresh_interval={self.refresh_interval!r} must be a whole number of steps, 1 or more.")
-        if not _is_number(self.refresh_until) or not 0 < self.refresh_until <= 1:
-            raise ValueError(
-                f"refresh_until={self.refresh_until!r} must be a part of the steps, above 0 and at most 1."
-            )
+        for name in ("context_until", "refresh_until"):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 < value <= 1:
+                raise ValueError(f"{name}={value!r} must be a part of the steps, above 0 and at most 1.")
         if self.logit_scale is not None and (
             not _is_number(self.logit_scale) or not math.isfinite(self.logit_scale) or self.logit_scale <= 0
         ):

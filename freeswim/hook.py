@@ -136,15 +136,21 @@ class FreeSwimHook(ModelHook):  # type: ignore[misc]  # diffusers is untyped
             return forward(**inputs)
 
         _check_supported(module)
-        record = None
+        record, with_context = None, False
         if self._is_guided(context.name):
             branch: BranchState = self.state_manager.get_state()
             branch.enter_step(context.step_index, latents.shape)
-            if branch.guide_is_due(self.config, self._steps(context)):
+            steps = self._steps(context)
+            with_context = branch.sees_context(self.config, steps)
+            over = self.config.override == "context" and not with_context
+            if over:
+                branch.record = None  # nothing is left to hand over: windows alone
+            elif branch.guide_is_due(self.config, steps):
                 branch.record = None  # frees the old one before the guide needs memory
-                branch.record = self._run_guide(module, inputs, grid, context)
+                branch.record = self._run_guide(module, inputs, grid, context, with_context)
             record = branch.record
-        with self.conductor.running(ForwardPass("window", grid, record, self.config.effective_logit_scale)):
+        scale = self.config.effective_logit_scale
+        with self.conductor.running(ForwardPass("window", grid, record, scale, with_context)):
             return forward(**inputs)
 
     def _context(self) -> CacheContext:
@@ -163,17 +169,19 @@ class FreeSwimHook(ModelHook):  # type: ignore[misc]  # diffusers is untyped
         return self.config.guide_unconditional or not branch_name.startswith(_UNCONDITIONAL_PREFIXES)
 
     def _steps(self, context: CacheContext) -> int | None:
-        if self.config.refresh_until < 1 and context.num_inference_steps is None:
-            raise ValueError(
-                f"refresh_until={self.config.refresh_until} is a part of the steps: tell their number, "
-                "transformer.cache_context(..., num_inference_steps=n)."
-            )
+        for name in ("refresh_until", "context_until"):
+            part = getattr(self.config, name)
+            if part < 1 and context.num_inference_steps is None:
+                raise ValueError(
+                    f"{name}={part} is a part of the steps: tell their number, "
+                    "transformer.cache_context(..., num_inference_steps=n)."
+                )
         return context.num_inference_steps
 
     def _run_guide(
-        self, module: WanTransformer3DModel, inputs: dict[str, Any], grid: Grid, context: CacheContext
+        self, module: WanTransformer3DModel, inputs: dict[str, Any], grid: Grid, context: CacheContext, keeps_keys: bool
     ) -> GuideRecord:
-        """Run the guide pass on the latents in `inputs` and return what it recorded."""
+        """Run the guide pass on the latents in `inputs` and return what it recorded, keys and values if asked for."""
         logit_scale = self.config.effective_logit_scale
         frames, height, width = grid
         guide = grid
@@ -183,7 +191,7 @@ class FreeSwimHook(ModelHook):  # type: ignore[misc]  # diffusers is untyped
             inputs = inputs | _downsampled_inputs(module, inputs, guide, context)
             logit_scale = 1.0  # the model is at its trained size
         key_rotary = None
-        if self.config.override != "output":
+        if self.config.override != "output" and keeps_keys:
             positions = [scaled_positions(size, target) for size, target in zip(guide, grid, strict=True)]
             key_rotary = rotary_embedding(module.rope, positions, inputs["hidden_states"].device)
         record = GuideRecord(

@@ -89,7 +89,7 @@ class FreeSwimSelfAttnProcessor(_DelegatingProcessor):
             return {"window": current.grid[1:]}
         tile_height, tile_width = config.query_tile
         shifted = config.shift_tiles and self.shifted
-        record = self.slot.record
+        record = self.slot.record if current.context else None
         return {
             "window": config.window,
             "query_tile": config.query_tile,

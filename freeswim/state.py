@@ -58,6 +58,8 @@ class ForwardPass:
     """Written by the guide, read by the window pass (None there: windows alone)."""
     logit_scale: float = 1.0
     """Factor on self-attention logits."""
+    context: bool = True
+    """Whether windows see the guide's keys and values, where these are recorded."""
 
     @property
     def replays_output(self) -> bool:
@@ -152,6 +154,10 @@ class BranchState(BaseState):  # type: ignore[misc]  # diffusers is untyped
         self.shape = shape
         self.step = self.step + 1 if step_index is None else step_index
         return self.step
+
+    def sees_context(self, config: FreeSwimConfig, steps: int | None) -> bool:
+        """Whether windows see the guide's keys and values at the current step of `steps`."""
+        return config.context_until == 1 or steps is None or self.step / steps < config.context_until
 
     def guide_is_due(self, config: FreeSwimConfig, steps: int | None) -> bool:
         """Whether the guide runs at the current step of `steps`: at 0, P, 2P, ... and whenever nothing is recorded."""

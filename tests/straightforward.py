@@ -158,6 +158,9 @@ class StraightforwardFreeSwim:
         if guided and due:
             self.recorded[branch] = self.guide(latents, timestep, text, position.sigma)
         grid = (latents.shape[2], latents.shape[3] // 2, latents.shape[4] // 2)
+        override = config.override
+        if step / position.steps >= config.context_until:
+            guided, override = guided and override != "context", "output"
         return forward(
             self.model,
             latents,
@@ -166,5 +169,5 @@ class StraightforwardFreeSwim:
             mask=window_mask(grid, config.window, config.window_mode),
             factor=config.effective_logit_scale,
             replay=self.recorded[branch] if guided else None,
-            override=config.override,
+            override=override,
         )[0]

@@ -32,6 +32,8 @@ from freeswim import FreeSwimConfig
         ("refresh_interval", 0),
         ("refresh_interval", 1.5),
         ("refresh_interval", True),
+        ("context_until", 0.0),
+        ("context_until", 1.5),
         ("refresh_until", 0.0),
         ("refresh_until", 1.1),
         ("refresh_until", math.nan),

@@ -109,6 +109,12 @@ def test_windows_alone_equal_the_straightforward_implementation(model: WanTransf
     assert_all_close(run(model, config), run_straightforward(model, config))
 
 
+@pytest.mark.parametrize("override", ["context", "both", "output"])
+def test_context_may_end_before_the_steps_do(model: WanTransformer3DModel, override: Override) -> None:
+    config = FreeSwimConfig(window=WINDOW, override=override, refresh_interval=2, context_until=0.5)
+    assert_all_close(run(model, config), run_straightforward(model, config))
+
+
 def test_every_choice_changes_the_result(model: WanTransformer3DModel) -> None:
     """Otherwise the comparisons above could pass with a choice ignored."""
     base = FreeSwimConfig(window=WINDOW, refresh_interval=2)
@@ -123,6 +129,7 @@ def test_every_choice_changes_the_result(model: WanTransformer3DModel) -> None:
         {"override": "context"},
         {"refresh_interval": 3},
         {"refresh_until": 0.3},
+        {"context_until": 0.5},
         {"guide_unconditional": False},
         {"logit_scale": 2.0},
         {"guide_grid": (2, 3)},

@@ -61,6 +61,8 @@ def variants() -> list[Variant]:
         Variant("output, both passes guided", "downsampled guide, output", {**OUTPUT, "guide_unconditional": True}),
         Variant("context", "downsampled guide, context", {"override": "context"}, core=True),
         Variant("default", "downsampled guide, both", core=True),
+        Variant("default, context in the first 0.7", "downsampled guide, both", {"context_until": 0.7}, core=True),
+        Variant("default, context in the first half", "downsampled guide, both", {"context_until": 0.5}),
         Variant("default, every step", "downsampled guide, both", {"refresh_interval": 1}),
         Variant("default, every 5 steps", "downsampled guide, both", {"refresh_interval": 5}),
         Variant("default, frozen after a tenth", "downsampled guide, both", {"refresh_until": 0.1}),
