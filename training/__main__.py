@@ -47,10 +47,6 @@ def stages(output: Path, scale: float) -> dict[str, list[str]]:
             *transformer, "--resume", *seconds(190), *clips(10000, batch=128, least=16), "--lr", "1.5e-3",
             "--seed", "2",
         ],
-        "again": [
-            *transformer, "--resume", *seconds(300), *clips(16000, batch=128, least=16), "--lr", "2e-3",
-            "--seed", "3",
-        ],
         "detector": [
             "training.train_detector", "--output", str(detector), *seconds(25),
             *clips(6400, batch=48, least=32, flag="--pictures"), *few("--check", 40),

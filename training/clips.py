@@ -4,12 +4,10 @@ import numpy as np
 import torch
 
 from training.render import Renderer, to_uint8
-from training.scenes import ASPECTS, Scene, View, caption, held_out, sample_scene, sample_view
+from training.scenes import ASPECTS, SUBJECT_COLOURS, Scene, View, caption, held_out, sample_scene, sample_view
 
 FRAMES = 17
 CLOSE_SHARE = 0.38  # crops of larger scenes: they teach what things look like up close
-# Balloons and boats come twice as often as suns and moons, and in twice as many colours.
-KINDS = ("sun", "balloon", "boat", "moon", "balloon", "boat")
 
 
 def sample_clips(
@@ -21,7 +19,7 @@ def sample_clips(
     texts: list[list[str]] = []
     for i in range(count):
         # one kind of subject in a row: the renderer draws only the kinds that a batch holds
-        kind = KINDS[(i // 32) % len(KINDS)]
+        kind = list(SUBJECT_COLOURS)[(i // 32) % len(SUBJECT_COLOURS)]
         scene = sample_scene(rng, aspect, kind)
         while held_out(scene):
             scene = sample_scene(rng, aspect, kind)
