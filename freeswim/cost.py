@@ -213,7 +213,11 @@ def _refine(plan: Plan, config: FreeSwimConfig, steps: int, branches: int) -> fl
     context = guide if config.override != "output" else 0
     windows = _forward(plan, math.prod(grid), grid[0] * seen)
     extra = _forward(plan, math.prod(grid), grid[0] * seen + context)
-    return steps * (guided * extra + (branches - guided) * windows) + len(due) * guided * _forward(plan, guide, guide)
+    seeing = sum(i / steps < config.context_until for i in range(steps))
+    if config.override == "context":
+        due = [i for i in due if i < seeing]
+    passes = seeing * guided * extra + (steps * branches - seeing * guided) * windows
+    return passes + len(due) * guided * _forward(plan, guide, guide)
 
 
 def _guide_tokens(plan: Plan, config: FreeSwimConfig) -> int:

@@ -33,6 +33,7 @@ CONFIG_FIELDS = (
     "window_mode",
     "guide",
     "override",
+    "context_until",
     "refresh_interval",
     "refresh_until",
     "guide_unconditional",
@@ -64,6 +65,7 @@ class Request:
     window_mode: WindowMode | None = None
     guide: Guide | None = None
     override: Override | None = None
+    context_until: float | None = None
     refresh_interval: int | None = None
     refresh_until: float | None = None
     guide_unconditional: bool | None = None

@@ -35,6 +35,7 @@ def settings(
     quality: str | None = None,
     guide: str | None = None,
     override: str | None = None,
+    context_until: float | None = None,
     refresh_interval: int | None = None,
     refresh_until: float | None = None,
     guide_unconditional: bool | None = None,
