@@ -169,13 +169,11 @@ class FreeSwimHook(ModelHook):  # type: ignore[misc]  # diffusers is untyped
         return self.config.guide_unconditional or not branch_name.startswith(_UNCONDITIONAL_PREFIXES)
 
     def _steps(self, context: CacheContext) -> int | None:
-        for name in ("refresh_until", "context_until"):
-            part = getattr(self.config, name)
-            if part < 1 and context.num_inference_steps is None:
-                raise ValueError(
-                    f"{name}={part} is a part of the steps: tell their number, "
-                    "transformer.cache_context(..., num_inference_steps=n)."
-                )
+        if self.config.refresh_until < 1 and context.num_inference_steps is None:
+            raise ValueError(
+                f"refresh_until={self.config.refresh_until} is a part of the steps: tell their number, "
+                "transformer.cache_context(..., num_inference_steps=n)."
+            )
         return context.num_inference_steps
 
     def _run_guide(

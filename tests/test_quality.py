@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from benchmarks.quality.captions import LandscapeReader, motion_agrees
+from benchmarks.quality.generate import whole_scene
 from benchmarks.quality.measures import _change, _detail, _seam, _structure
 from benchmarks.quality.statistics import geometric_mean, mean, share
 from benchmarks.quality.table import row
 from benchmarks.quality.variants import variants
 from freeswim import FreeSwimConfig
 from freeswim.embedded.subjects import Subject
+from freeswim.sizes import Size
 from training.render import Renderer, to_uint8
 from training.scenes import Scene, View, sample_scene
 
@@ -26,7 +28,7 @@ def scene() -> Scene:
 @pytest.fixture(scope="module")
 def video(scene: Scene) -> torch.Tensor:
     """uint8 (3, 288, 512, 3), a true picture at 2x."""
-    return to_uint8(Renderer()([scene], [View()], (288, 512), 3))[0]
+    return to_uint8(Renderer()([scene], [whole_scene(scene, Size(512, 288))], (288, 512), 3))[0]
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
@@ -77,6 +79,11 @@ def test_structure_is_blind_to_detail_and_sees_a_shift(video: torch.Tensor) -> N
     native = native.round().byte().movedim(1, -1)
     assert float(_structure(video, native)) > 45
     assert float(_structure(video.roll(24, dims=2), native)) < 30
+
+
+def test_a_true_picture_is_the_same_scene_at_every_size(scene: Scene, video: torch.Tensor) -> None:
+    native = to_uint8(Renderer()([scene], [View()], (144, 256), 3))[0]
+    assert float(_structure(video, native)) > 25
 
 
 def test_change_between_frames_is_zero_for_a_still(video: torch.Tensor) -> None:

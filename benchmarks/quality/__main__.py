@@ -82,7 +82,7 @@ def _size(
     reader = LandscapeReader(device, aspect_of(size))
     record["reader_error"][aspect_of(size)] = reader.error
     references = _references(pipeline, clips)
-    judge = Judge(clips, references["true scene through the VAE"], load(device), reader, pool)
+    judge = Judge(clips, references["true scene"], load(device), reader, pool)
     print(f"{size}: {len(clips.prompts)} clips ready after {time.perf_counter() - started:.1f} s", flush=True)
 
     waiting: list[tuple[dict[str, Any], Callable[[], Values]]] = []

@@ -15,7 +15,7 @@ from freeswim.sizes import Size
 from training import whole_clip
 from training.clips import FRAMES
 from training.render import Renderer, to_uint8
-from training.scenes import Scene, View, caption, unseen_scenes
+from training.scenes import PIXELS_PER_UNIT, Scene, View, caption, unseen_scenes
 
 SCENE_SEED = 2024  # of the prompts
 NATIVE_SEED, REFINE_SEED = 0, 5000  # of the noise: clip i starts from seed + i
@@ -131,12 +131,16 @@ def refine(
     return Run(decode(pipeline, torch.cat(parts), clips.size), seconds, peak)
 
 
-def true_videos(clips: Clips, device: torch.device, scenes: list[Scene] | None = None) -> torch.Tensor:
+def true_videos(clips: Clips, device: torch.device) -> torch.Tensor:
     """The clips' scenes drawn at the target size: uint8 (N, T, H, W, 3)."""
     renderer, size = Renderer(device), (clips.size.height, clips.size.width)
-    scenes = clips.scenes if scenes is None else scenes
     # the renderer draws only the kinds of subject that a batch holds; one scene at a time bounds memory too
-    return torch.cat([to_uint8(renderer([scene], [View()], size, FRAMES)) for scene in scenes])
+    return torch.cat([to_uint8(renderer([s], [whole_scene(s, clips.size)], size, FRAMES)) for s in clips.scenes])
+
+
+def whole_scene(scene: Scene, size: Size) -> View:
+    """What shows all of `scene` in a picture of `size`, and no more."""
+    return View(zoom=size.height / (scene.height * PIXELS_PER_UNIT))
 
 
 def enlarged(clips: Clips) -> torch.Tensor:

@@ -18,15 +18,14 @@ Values = dict[str, NDArray[np.floating]]
 class Judge:
     """Measures the videos of one size. The detector's regions are found by `pool`, beside the next variant's steps.
 
-    `decoded_truth`: the true scenes at the target size, encoded and decoded. Detail is held against these, since no
-    second stage can show more than the VAE lets through.
+    `truth`: the clips' scenes, drawn at the target size; detail is held against these.
     """
 
     def __init__(
-        self, clips: Clips, decoded_truth: torch.Tensor, net: SubjectNet, reader: LandscapeReader, pool: Executor
+        self, clips: Clips, truth: torch.Tensor, net: SubjectNet, reader: LandscapeReader, pool: Executor
     ) -> None:
         self.clips, self.net, self.reader, self.pool = clips, net, reader, pool
-        self.true_detail = _detail(decoded_truth)
+        self.true_detail = _detail(truth)
         self.token = clips.plan.model.token_pixels
         large = enlarged(clips)
         self.native_change = _change(large)

@@ -17,8 +17,8 @@ def row(values: Values, prompts: int) -> dict[str, Any]:
 
     one, right: share of clips whose frames mostly show exactly one subject, and the one asked for; subjects: how many;
     caption: share right of kind, colour, sky, ground and motion, each of which is there too; structure: PSNR in dB of
-    the video averaged down against the native one; detail: energy of fine structure over that of the true scene after
-    the same VAE; width: of the largest subject over its width in the enlarged native video; seam: gradient across tile
+    the video averaged down against the native one; detail: energy of fine structure over that of the true scene
+    at this size; width: of the largest subject over its width in the enlarged native video; seam: gradient across tile
     borders over that beside them; flicker: change between frames beyond the enlarged native video's, in grey levels.
     """
     values = values | {"caption": np.mean([values[n] for n in ("kind", "colour", "sky", "ground", "motion")], axis=0)}

@@ -61,7 +61,7 @@ def variants() -> list[Variant]:
         Variant("output, both passes guided", "downsampled guide, output", {**OUTPUT, "guide_unconditional": True}),
         Variant("context", "downsampled guide, context", {"override": "context"}, core=True),
         Variant("default", "downsampled guide, both", core=True),
-        Variant("default, context in the first 0.7", "downsampled guide, both", {"context_until": 0.7}, core=True),
+        Variant("default, context to the end", "downsampled guide, both", {"context_until": 1.0}, core=True),
         Variant("default, context in the first half", "downsampled guide, both", {"context_until": 0.5}),
         Variant("default, every step", "downsampled guide, both", {"refresh_interval": 1}),
         Variant("default, every 5 steps", "downsampled guide, both", {"refresh_interval": 5}),
