@@ -23,10 +23,11 @@ class FreeSwimConfig:
 
     query_tile: tuple[int, int] = (1, 1)
     """(h, w) of a tile of queries that share one window. (1, 1) is the paper's window per query; a tile is never larger
-    than the window, and up to a third of it each way leaves no seam."""
+    than the window, and up to a third of it each way leaves hardly a seam (docs/quality.md: 1.08, two thirds 1.22)."""
 
     shift_tiles: bool = False
-    """Shift the tile grid by half a tile in every second block, so that no seam stays in one place."""
+    """Shift the tile grid by half a tile in every second block, so that no seam stays in one place. Only tiles
+    above a third of the window gain by it (docs/quality.md)."""
 
     window_mode: WindowMode = "inward"
     """Where windows lie: "inward" moves a window at the border inside (the method), "clipped" cuts it off there and
@@ -34,11 +35,13 @@ class FreeSwimConfig:
 
     guide: Guide = "downsampled"
     """The forward pass that guides the window pass: "full" self-attention at the target size (the paper), "downsampled"
-    latents at the trained size, or "none"."""
+    latents at the trained size, or "none". Decided by docs/quality.md: with the same override the guide at the trained
+    size keeps one subject more often, 56 % against 38 %, and costs less."""
 
     override: Override = "both"
     """What the guide hands over: its cross-attention "output" replaces the window pass's own (the paper), its
-    self-attention keys and values are further "context" for every window query, or "both"."""
+    self-attention keys and values are further "context" for every window query, or "both". Decided by docs/quality.md:
+    one subject in 98 % of the clips, where output alone has 56 % and context alone 91 %."""
 
     context_until: float = 0.7
     """Windows see the guide's keys and values in this first part of the steps only; an "output" override goes on to the
@@ -46,15 +49,17 @@ class FreeSwimConfig:
     few as at 1 and the picture is crisper, at 0.5 copies come back."""
 
     refresh_interval: int = 2
-    """The guide runs at steps 0, P, 2P, ... and is reused between. 1 or more; the authors' default is 2."""
+    """The guide runs at steps 0, P, 2P, ... and is reused between. 1 or more; the authors' default is 2.
+    On the embedded model 1, 2 and 5 look alike (docs/quality.md)."""
 
     refresh_until: float = 1.0
-    """The guide runs in this first part of the steps only and is frozen afterwards. In (0, 1]."""
+    """The guide runs in this first part of the steps only and is frozen afterwards. In (0, 1]. A tenth is too little:
+    one clip in five then shows the wrong thing (docs/quality.md)."""
 
     guide_unconditional: bool = True
     """Guide the unconditional pass too. Off, that pass is windows alone, as in the authors' cached mode: guidance then
-    amplifies the difference between the passes, and with context keys subjects shrink and texture softens (seen on the
-    embedded model at 2x and 3x)."""
+    amplifies the difference between the passes, and with context keys subjects shrink to 0.6 of their width and texture
+    softens (docs/quality.md)."""
 
     logit_scale: float | None = None
     """Factor on self-attention logits at the target size; 1 is off. None: sqrt(log(2hw) / log(hw)) of the window, the
