@@ -190,7 +190,7 @@ def test_a_run_that_starts_late_has_a_guide(model: WanTransformer3DModel) -> Non
 
 @pytest.mark.parametrize("override", ["output", "context", "both"])
 def test_a_record_in_main_memory_changes_nothing(model: WanTransformer3DModel, override: Override) -> None:
-    config = FreeSwimConfig(window=WINDOW, override=override, refresh_interval=2)
+    config = FreeSwimConfig(window=WINDOW, override=override, context_until=1.0, refresh_interval=2)
     kept = run(model, config)
     apply_freeswim(model, config, record="host")
     sent = [call(model, step, branch) for step in range(len(SIGMAS)) for branch in ("cond", "uncond")]

@@ -22,7 +22,11 @@ RANGES: dict[str, tuple[float, float, float]] = {
     "strength": (0, 1, 0.05),
     "guidance_scale": (1, 15, 0.5),
     "flow_shift": (1, 20, 0.5),
-    "context_until": (0.05, 1, 0.05),
+    "context_until": (
+        0,
+        1,
+        0.05,
+    ),  # from 0: steps from 0.05 miss 0.7 by a rounding error, and the page then corrects it
     "refresh_interval": (1, 10, 1),
     "refresh_until": (0.05, 1, 0.05),
     "window_height": (1, 136, 1),
