@@ -26,7 +26,7 @@ RANGES: dict[str, tuple[float, float, float]] = {
         0,
         1,
         0.05,
-    ),  # from 0: steps from 0.05 miss 0.7 by a rounding error, and the page then corrects it
+    ),  # steps from 0.05 miss 0.7 by a rounding error, which the page corrects
     "refresh_interval": (1, 10, 1),
     "refresh_until": (0.05, 1, 0.05),
     "window_height": (1, 136, 1),
