@@ -22,7 +22,6 @@ RANGES: dict[str, tuple[float, float, float]] = {
     "strength": (0, 1, 0.05),
     "guidance_scale": (1, 15, 0.5),
     "flow_shift": (1, 20, 0.5),
-    "context_until": (
         0,
         1,
         0.05,
@@ -49,7 +48,7 @@ AUTOMATIC = (*(side for pair in PAIRS.values() for side in pair), "logit_scale")
 # What "Reset to preset" sets: everything that the accordion shows.
 NAMES = (
     "frames", "steps", "strength", "guidance_scale", "flow_shift", "negative_prompt", "window_height", "window_width",
-    "tile_height", "tile_width", "shift_tiles", "window_mode", "guide", "override", "context_until",
+    "tile_height", "tile_width", "shift_tiles", "window_mode", "guide", "override",
     "refresh_interval", "refresh_until", "guide_unconditional", "guide_height", "guide_width", "logit_scale",
     "naive_mode",
 )  # fmt: skip
