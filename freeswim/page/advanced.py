@@ -22,10 +22,6 @@ RANGES: dict[str, tuple[float, float, float]] = {
     "strength": (0, 1, 0.05),
     "guidance_scale": (1, 15, 0.5),
     "flow_shift": (1, 20, 0.5),
-        0,
-        1,
-        0.05,
-    ),  # steps from 0.05 miss 0.7 by a rounding error, which the page corrects
     "refresh_interval": (1, 10, 1),
     "refresh_until": (0.05, 1, 0.05),
     "window_height": (1, 136, 1),
