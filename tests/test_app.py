@@ -211,3 +211,13 @@ def test_the_page_fits_its_window(browser: Browser, url: str, width: int) -> Non
     assert box["x"] + box["width"] <= width
     assert box["width"] > 300
     visit.page.close()
+
+
+def test_passing_by_the_model_changes_nothing(visit: Visit) -> None:
+    """Gradio tells of input when the focus leaves the field, whether or not another model was chosen."""
+    visit.set_small(steps=3)
+    visit.page.get_by_label("Model").focus()
+    visit.page.keyboard.press("Tab")
+    visit.page.wait_for_timeout(1000)
+    expect(visit.page.get_by_label("Resolution")).to_have_value("288x160")
+    expect(visit.page.get_by_label("number input for Steps")).to_have_value("3")

@@ -59,7 +59,6 @@ def finished(browser: Browser, url: str) -> Iterator[Visit]:
     visit.tab_to("#prompt textarea")
     press("Control+a")
     page.keyboard.type(PROMPT)
-    page.wait_for_timeout(1500)  # a busy machine is still answering the prompt
     visit.tab_to("#controls input[aria-label='Resolution']")
     press("Control+a")
     page.keyboard.type("288x160", delay=60)

@@ -32,9 +32,12 @@ def _wire_help(parts: Parts, gate: Gate) -> None:
     """What reacts while the form is filled in: the line under the prompt, and the defaults of a model or a quality."""
     fields, helpers = parts.fields, parts.helpers
     prompt, model, note = fields["prompt"], fields["model"], helpers["note"]
+    known, auto = helpers["known"], helpers["auto"]
     prompt.change(handlers.prompt_note, [prompt, model], note, trigger_mode="always_last", **QUIET)
 
-    def choose_model(name: str, words: str, mode: str, own: OwnVideo | None) -> Updates:
+    def choose_model(before: str, name: str, words: str, mode: str, own: OwnVideo | None) -> Updates:
+        if before == name:  # comes too when the focus only passes by: what is in the form by then is to stay
+            return {known: gr.skip()}
         base = MODELS[name]
         resolution, size = _resolution(base, mode, own)
         first, quality = gate.start(base)
@@ -42,18 +45,27 @@ def _wire_help(parts: Parts, gate: Gate) -> None:
             resolution, size = gr.Dropdown(choices=handlers.resolution_choices(base), value=first), first
         shown = advanced.values(base, size, quality)
         return {
+            known: name,
             note: handlers.prompt_note(words, name),
             fields["resolution"]: resolution,
             fields["quality"]: gr.Radio(value=quality, info=quality_info(base)),
-            helpers["auto"]: advanced.automatic(shown),
+            auto: advanced.automatic(shown),
             helpers["clip_note"]: _clip_note(own, base),
         } | {fields[field]: value for field, value in shown.items()}
 
     # input, not change: a video's settings choose a model too, and bring their own values
     model.input(
         choose_model,
-        [model, prompt, fields["mode"], fields["own"]],
-        [note, fields["resolution"], fields["quality"], helpers["auto"], helpers["clip_note"], *_advanced(parts)],
+        [known, model, prompt, fields["mode"], fields["own"]],
+        [
+            known,
+            note,
+            fields["resolution"],
+            fields["quality"],
+            helpers["auto"],
+            helpers["clip_note"],
+            *_advanced(parts),
+        ],
         **QUIET,
     )
 

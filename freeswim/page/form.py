@@ -110,7 +110,7 @@ def _mode(model: BaseModel) -> tuple[dict[str, gr.Tab], Components, Components]:
 
 
 def _main_fields(model: BaseModel, resolution: str, quality: Quality) -> tuple[Components, Components]:
-    """The fields that everyone needs."""
+    """The fields that everyone needs, and the model whose defaults they show."""
     fields: Components = {
         "model": gr.Dropdown(handlers.model_choices(), value=model.name, filterable=False, **labels("model")),
         "resolution": gr.Dropdown(
@@ -130,7 +130,7 @@ def _main_fields(model: BaseModel, resolution: str, quality: Quality) -> tuple[C
     with gr.Row(elem_id="seed"):
         fields["seed"] = gr.Number(1, precision=0, minimum=0, maximum=MAX_SEED, min_width=100, **labels("seed"))
         fields["randomize"] = gr.Checkbox(False, container=False, min_width=100, **labels("randomize"))
-    return fields, {}
+    return fields, {"known": gr.State(model.name)}
 
 
 def _advanced(model: BaseModel, resolution: str, quality: Quality) -> tuple[Components, Components]:
@@ -159,7 +159,7 @@ def _advanced(model: BaseModel, resolution: str, quality: Quality) -> tuple[Comp
     choice("window_mode", text.WINDOW_MODES)
     choice("guide", text.GUIDES)
     choice("override", text.OVERRIDES)
-    for name in ("refresh_interval", "refresh_until"):
+    for name in ("context_until", "refresh_interval", "refresh_until"):
         slider(name)
     tick("guide_unconditional")
     for name in ("guide_height", "guide_width", "logit_scale"):

@@ -41,7 +41,7 @@ def wire_restore(parts: Parts) -> None:
         return _filled_in(parts, values) | {dropped: None}
 
     # Queued, in a queue of its own: messages reach the page from there only.
-    dropped.upload(restore, dropped, [*parts.inputs, helpers["auto"], dropped], **MESSAGES)
+    dropped.upload(restore, dropped, [*parts.inputs, helpers["auto"], helpers["known"], dropped], **MESSAGES)
 
 
 def _filled_in(parts: Parts, values: dict[str, Any]) -> Updates:
@@ -50,7 +50,8 @@ def _filled_in(parts: Parts, values: dict[str, Any]) -> Updates:
     now = advanced.follow(MODELS[values["model"]], values["resolution"], {})
     # No longer one of the qualities, and the seed is to be used as it is.
     values |= {"quality": None, "randomize": False}
-    return {parts.fields[name]: value for name, value in values.items()} | {parts.helpers["auto"]: now}
+    helpers = {parts.helpers["auto"]: now, parts.helpers["known"]: values["model"]}
+    return {parts.fields[name]: value for name, value in values.items()} | helpers
 
 
 def wire_gallery(parts: Parts) -> None:
@@ -71,6 +72,7 @@ def wire_gallery(parts: Parts) -> None:
         return _filled_in(parts, values) | shown | after(parts, last, running=False)
 
     changed = [outputs[name] for name in ("last", "look", "details", "larger", "again")]
-    gallery.select(restore, None, [*parts.inputs, parts.helpers["auto"], *changed], **MESSAGES)
+    helpers = [parts.helpers["auto"], parts.helpers["known"]]
+    gallery.select(restore, None, [*parts.inputs, *helpers, *changed], **MESSAGES)
     videos = [outputs[name] for name in ("comparison", "freeswim", "naive", "base")]
     gallery.input(None, gallery, videos, js=SHOW_ALL, **MESSAGES)

@@ -43,6 +43,7 @@ FIELDS: dict[str, tuple[str, str]] = {
     "negative_prompt": ("Negative prompt", "What the video should not look like."),
     "guide": ("Guide", "What sees the whole scene: a small copy of it, the full-size one (slow), or nothing."),
     "override": ("Override", "What the guide hands to the windows: its reading of the prompt, its view, or both."),
+    "context_until": ("Context until", "Share of the steps in which windows see the guide's view. Less is crisper."),
     "refresh_interval": ("Refresh interval", "Compute the guide once in so many steps and reuse it between."),
     "refresh_until": ("Refresh until", "Share of the steps after which the guide is frozen."),
     "guide_unconditional": ("Guide the unprompted pass too", "Slower. Guidance compares it with the prompted pass."),
