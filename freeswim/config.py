@@ -113,6 +113,22 @@ class FreeSwimConfig:
         # One token has entropy 0, and nothing to correct.
         return math.sqrt(math.log(2 * tokens) / math.log(tokens)) if tokens > 1 else 1.0
 
+    def sees_context(self, step: int, steps: int | None) -> bool:
+        """Whether windows see the guide's keys and values at a step of `steps`; None: their number is not known."""
+        if self.guide == "none" or self.override == "output":
+            return False
+        return steps is None or _is_in_first(self.context_until, step, steps)
+
+    def needs_guide(self, step: int, steps: int | None) -> bool:
+        """Whether a guide has anything to hand over at a step of `steps`."""
+        return self.guide != "none" and (self.override != "context" or self.sees_context(step, steps))
+
+    def refreshes_guide(self, step: int, steps: int | None) -> bool:
+        """Whether the guide is computed anew at a step of `steps`: at 0, P, 2P, ... of the part that has refreshes."""
+        if not self.needs_guide(step, steps) or step % self.refresh_interval:
+            return False
+        return step == 0 or steps is None or _is_in_first(self.refresh_until, step, steps)
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON-safe values; `from_dict` reads them back."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
@@ -124,6 +140,11 @@ class FreeSwimConfig:
         if unknown:
             raise ValueError(f"Unknown FreeSwimConfig fields: {', '.join(unknown)}.")
         return cls(**values)
+
+
+def _is_in_first(part: float, step: int, steps: int) -> bool:
+    # Divided, not multiplied: 7 / 100 < 0.07 is false, 7 < 0.07 * 100 is true.
+    return part == 1 or step / steps < part
 
 
 def _is_int(value: object) -> bool:

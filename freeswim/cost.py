@@ -209,15 +209,11 @@ def _refine(plan: Plan, config: FreeSwimConfig, steps: int, branches: int) -> fl
     seen = math.prod(min(side, window) for side, window in zip(grid[1:], config.window, strict=True))
     guide = _guide_tokens(plan, config)
     guided = 0 if not guide else branches if config.guide_unconditional else 1
-    due = [i for i in range(0, steps, config.refresh_interval) if i == 0 or i / steps < config.refresh_until]
-    context = guide if config.override != "output" else 0
     windows = _forward(plan, math.prod(grid), grid[0] * seen)
-    extra = _forward(plan, math.prod(grid), grid[0] * seen + context)
-    seeing = sum(i / steps < config.context_until for i in range(steps))
-    if config.override == "context":
-        due = [i for i in due if i < seeing]
-    passes = seeing * guided * extra + (steps * branches - seeing * guided) * windows
-    return passes + len(due) * guided * _forward(plan, guide, guide)
+    extra = _forward(plan, math.prod(grid), grid[0] * seen + guide)
+    seeing = guided * sum(config.sees_context(i, steps) for i in range(steps))
+    refreshes = guided * sum(config.refreshes_guide(i, steps) for i in range(steps))
+    return seeing * extra + (steps * branches - seeing) * windows + refreshes * _forward(plan, guide, guide)
 
 
 def _guide_tokens(plan: Plan, config: FreeSwimConfig) -> int:

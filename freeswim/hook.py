@@ -141,11 +141,10 @@ class FreeSwimHook(ModelHook):  # type: ignore[misc]  # diffusers is untyped
             branch: BranchState = self.state_manager.get_state()
             branch.enter_step(context.step_index, latents.shape)
             steps = self._steps(context)
-            with_context = branch.sees_context(self.config, steps)
-            over = self.config.override == "context" and not with_context
-            if over:
+            with_context = self.config.sees_context(branch.step, steps)
+            if not self.config.needs_guide(branch.step, steps):
                 branch.record = None  # nothing is left to hand over: windows alone
-            elif branch.guide_is_due(self.config, steps):
+            elif branch.record is None or self.config.refreshes_guide(branch.step, steps):
                 branch.record = None  # frees the old one before the guide needs memory
                 branch.record = self._run_guide(module, inputs, grid, context, with_context)
             record = branch.record
@@ -189,7 +188,7 @@ class FreeSwimHook(ModelHook):  # type: ignore[misc]  # diffusers is untyped
             inputs = inputs | _downsampled_inputs(module, inputs, guide, context)
             logit_scale = 1.0  # the model is at its trained size
         key_rotary = None
-        if self.config.override != "output" and keeps_keys:
+        if keeps_keys:
             positions = [scaled_positions(size, target) for size, target in zip(guide, grid, strict=True)]
             key_rotary = rotary_embedding(module.rope, positions, inputs["hidden_states"].device)
         record = GuideRecord(

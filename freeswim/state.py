@@ -154,16 +154,3 @@ class BranchState(BaseState):  # type: ignore[misc]  # diffusers is untyped
         self.shape = shape
         self.step = self.step + 1 if step_index is None else step_index
         return self.step
-
-    def sees_context(self, config: FreeSwimConfig, steps: int | None) -> bool:
-        """Whether windows see the guide's keys and values at the current step of `steps`."""
-        return config.context_until == 1 or steps is None or self.step / steps < config.context_until
-
-    def guide_is_due(self, config: FreeSwimConfig, steps: int | None) -> bool:
-        """Whether the guide runs at the current step of `steps`: at 0, P, 2P, ... and whenever nothing is recorded."""
-        if self.record is None:
-            return True
-        if self.step % config.refresh_interval:
-            return False
-        # Divided, not multiplied: 7 / 100 < 0.07 is false, 7 < 0.07 * 100 is true.
-        return config.refresh_until == 1 or steps is None or self.step / steps < config.refresh_until
