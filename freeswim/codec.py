@@ -91,7 +91,7 @@ def encode_frames(
 def encode(vae: AutoencoderKLWan, video: torch.Tensor) -> torch.Tensor:
     """Latents of a video: the posterior's mode, normalised with the VAE's own mean and deviation."""
     latents = vae.encode(video.to(vae.dtype)).latent_dist.mode().float()
-    mean, deviation = _statistics(vae, latents)
+    mean, deviation = latent_statistics(vae, latents)
     return (latents - mean) / deviation
 
 
@@ -101,7 +101,7 @@ def decode(vae: AutoencoderKLWan, latents: torch.Tensor, size: Size) -> NDArray[
     With tiles, frames leave the GPU as soon as a row of tiles is done. Should the GPU run out of memory, it is tried
     again in smaller tiles, down to _SMALLEST_TILE: the last step of a long run must not lose it.
     """
-    mean, deviation = _statistics(vae, latents)
+    mean, deviation = latent_statistics(vae, latents)
     raw = (latents * deviation + mean).to(vae.dtype)
     factor = vae.config.scale_factor_spatial
     whole = Size(latents.shape[-1] * factor, latents.shape[-2] * factor)
@@ -188,7 +188,7 @@ def _tile(vae: AutoencoderKLWan, tile: Size) -> None:
     )
 
 
-def _statistics(vae: AutoencoderKLWan, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def latent_statistics(vae: AutoencoderKLWan, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The VAE's latent mean and standard deviation, each (1, C, 1, 1, 1)."""
     shape = (1, -1, 1, 1, 1)
     mean = torch.tensor(vae.config.latents_mean, device=like.device, dtype=like.dtype).view(shape)

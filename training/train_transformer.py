@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
+from freeswim.codec import latent_statistics
 from training import whole_clip
 from training.build import MAX_TOKENS, NATIVE_SHIFT, build_text_encoder, build_tokenizer, build_transformer, save
 from training.clips import render_bank, sample_clips, to_model
@@ -42,8 +43,7 @@ class Bank:
         flat = [text for several in texts for text in several]
         ids = tokenizer(flat, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt").input_ids
         self.ids = ids.view(count, CAPTIONS, MAX_TOKENS).to(device)
-        mean, std = (torch.tensor(v, device=device).view(1, -1, 1, 1, 1)
-                     for v in (vae.config.latents_mean, vae.config.latents_std))  # fmt: skip
+        mean, std = latent_statistics(vae, torch.empty(0, device=device))
         renderer, chunks = Renderer(device), []
         for i in range(0, count, CHUNK):
             clips = render_bank(renderer, scenes[i : i + CHUNK], views[i : i + CHUNK], aspect)

@@ -25,7 +25,7 @@ from benchmarks.quality.captions import LandscapeReader
 from benchmarks.quality.generate import Clips, Run, aspect_of, decode, encode, enlarged, prepare, refine, true_videos
 from benchmarks.quality.measures import Judge, Values
 from benchmarks.quality.table import line, row
-from benchmarks.quality.variants import Variant, variants
+from benchmarks.quality.variants import Variant, file_stem, variants
 from freeswim import FreeSwimPipeline
 from freeswim.embedded.subjects import load
 from freeswim.request import parse_size
@@ -51,8 +51,12 @@ def main() -> None:
             "reader_error": {},
             "rows": [],
         }
-        for text in args.sizes:
-            _size(args, Size(*parse_size(text)), pipeline, pool, record)
+        readers: dict[str, LandscapeReader] = {}
+        for size in (Size(*parse_size(text)) for text in args.sizes):
+            aspect = aspect_of(size)
+            readers[aspect] = readers.get(aspect) or LandscapeReader(pipeline.pipe.device, aspect)
+            record["reader_error"][aspect] = readers[aspect].error
+            _size(args, size, pipeline, readers[aspect], pool, record)
     print(json.dumps(record))
 
 
@@ -73,16 +77,18 @@ def _arguments() -> argparse.Namespace:
 
 
 def _size(
-    args: argparse.Namespace, size: Size, pipeline: FreeSwimPipeline, pool: ProcessPoolExecutor, record: dict[str, Any]
+    args: argparse.Namespace,
+    size: Size,
+    pipeline: FreeSwimPipeline,
+    reader: LandscapeReader,
+    pool: ProcessPoolExecutor,
+    record: dict[str, Any],
 ) -> None:
     """All rows of a size."""
     started = time.perf_counter()
     clips = prepare(pipeline, size, prompts=args.prompts, seeds=args.seeds, steps=args.steps, batch=args.batch)
-    device = clips.clean.device
-    reader = LandscapeReader(device, aspect_of(size))
-    record["reader_error"][aspect_of(size)] = reader.error
     references = _references(pipeline, clips)
-    judge = Judge(clips, references["true scene"], load(device), reader, pool)
+    judge = Judge(clips, references["true scene"], load(clips.clean.device), reader, pool)
     print(f"{size}: {len(clips.prompts)} clips ready after {time.perf_counter() - started:.1f} s", flush=True)
 
     waiting: list[tuple[dict[str, Any], Callable[[], Values]]] = []
@@ -140,9 +146,8 @@ def _finish(args: argparse.Namespace, record: dict[str, Any], head: dict[str, An
 
 def _save_frames(folder: Path, name: str, videos: torch.Tensor) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    stem = "".join(c if c.isalnum() else "-" for c in name)
     for i, frame in enumerate(videos[:, videos.shape[1] // 2].cpu().numpy()):
-        Image.fromarray(frame).save(folder / f"{stem}.{i}.jpg", quality=92)
+        Image.fromarray(frame).save(folder / f"{file_stem(name)}.{i}.jpg", quality=92)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from freeswim import FreeSwimConfig, FreeSwimPipeline, Request, apply_freeswim, remove_freeswim
+from freeswim import FreeSwimConfig, FreeSwimPipeline, Request, apply_freeswim, codec, remove_freeswim
 from freeswim.denoise import denoise
 from freeswim.plan import Plan, make_plan
 from freeswim.request import refine_steps
@@ -145,46 +144,34 @@ def whole_scene(scene: Scene, size: Size) -> View:
 
 def enlarged(clips: Clips) -> torch.Tensor:
     """The native videos at the target size, bilinearly: uint8 (N, T, H, W, 3)."""
-    size = (clips.size.height, clips.size.width)
-    return torch.stack([_bilinear(video, size).round().clamp(0, 255).byte().movedim(1, -1) for video in clips.native])
+    size = clips.size
+    pixels = (codec.enlarged_input(video, size, size, dtype=torch.float32) for video in clips.native)
+    return torch.cat([_to_uint8(video) for video in pixels])
 
 
 def encode(pipeline: FreeSwimPipeline, videos: torch.Tensor, plan: Plan) -> torch.Tensor:
     """Normalised latents of uint8 videos (N, T, h, w, 3), enlarged to the target and padded to whole tokens."""
-    vae, target, padded = pipeline.pipe.vae, plan.target, plan.padded
-    mean, deviation = _statistics(pipeline)
-    latents = []
+    vae, latents = pipeline.pipe.vae, []
     for video in videos:
-        pixels = _bilinear(video, (target.height, target.width)) / 127.5 - 1  # (T, 3, H, W)
-        pixels = F.pad(pixels, (0, padded.width - target.width, 0, padded.height - target.height), mode="replicate")
-        latents.append((whole_clip.encode(vae, pixels.movedim(0, 1)[None]).mode().float() - mean) / deviation)
-    return torch.cat(latents)
+        pixels = codec.enlarged_input(video, plan.target, plan.padded, dtype=vae.dtype)
+        latents.append(whole_clip.encode(vae, pixels).mode().float())
+    mean, deviation = codec.latent_statistics(vae, latents[0])
+    return (torch.cat(latents) - mean) / deviation
 
 
 @torch.no_grad()
 def decode(pipeline: FreeSwimPipeline, latents: torch.Tensor, size: Size) -> torch.Tensor:
     """uint8 (N, T, H, W, 3), cropped to `size`."""
-    mean, deviation = _statistics(pipeline)
-    clip = FRAMES * size.width * size.height
-    videos = []
-    for part in (latents * deviation + mean).split(max(1, MAX_DECODED // clip)):
-        video = whole_clip.decode(pipeline.pipe.vae, part)[..., : size.height, : size.width]
-        videos.append(((video.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1).contiguous())
-    return torch.cat(videos)
-
-
-def _statistics(pipeline: FreeSwimPipeline) -> tuple[torch.Tensor, torch.Tensor]:
     vae = pipeline.pipe.vae
-    mean, deviation = (
-        torch.tensor(values, device=vae.device).view(1, -1, 1, 1, 1)
-        for values in (vae.config.latents_mean, vae.config.latents_std)
-    )
-    return mean, deviation
+    mean, deviation = codec.latent_statistics(vae, latents)
+    clip = FRAMES * size.width * size.height
+    parts = (latents * deviation + mean).split(max(1, MAX_DECODED // clip))
+    return torch.cat([_to_uint8(whole_clip.decode(vae, part)[..., : size.height, : size.width]) for part in parts])
 
 
-def _bilinear(video: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """uint8 (T, h, w, 3) to float (T, 3, H, W) of 0..255."""
-    return F.interpolate(video.movedim(-1, 1).float(), size, mode="bilinear", align_corners=False)
+def _to_uint8(videos: torch.Tensor) -> torch.Tensor:
+    """(N, 3, T, H, W) in -1..1 to uint8 (N, T, H, W, 3)."""
+    return ((videos.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1).contiguous()
 
 
 def _noise(shape: torch.Size, seed: int) -> torch.Tensor:

@@ -11,6 +11,8 @@ from typing import Any
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks.quality.variants import file_stem
+
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
@@ -80,8 +82,7 @@ def sheet(folder: Path, path: Path) -> None:
     font = ImageFont.load_default(15)
     strips = []
     for name in SHEET_ROWS:
-        stem = "".join(c if c.isalnum() else "-" for c in name)
-        files = sorted(folder.glob(f"{stem}.[0-9].jpg"))
+        files = sorted(folder.glob(f"{file_stem(name)}.[0-9].jpg"))
         if not files:
             continue
         pictures = [Image.open(file) for file in files]

@@ -36,6 +36,11 @@ class Variant:
         return dataclasses.replace(default, **choices)
 
 
+def file_stem(name: str) -> str:
+    """A row's name as the beginning of a file's."""
+    return "".join(c if c.isalnum() else "-" for c in name)
+
+
 NAIVE: Mapping[str, Any] = {"guide": "none", "logit_scale": 1.0, "query_tile": (1, 1)}
 PAPER: Mapping[str, Any] = {"guide": "full", "override": "output", "guide_unconditional": False, "query_tile": (1, 1)}
 PER_QUERY: Mapping[str, Any] = {"query_tile": (1, 1)}

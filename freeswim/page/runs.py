@@ -168,8 +168,7 @@ def run_api(
         if update.status.state == "failed":
             raise gr.Error(update.status.message, print_exception=False)
         freeswim, naive, base = (
-            gr.FileData(path=update.clips[name].path).model_dump() if name in update.clips else None
-            for name in ("freeswim", "naive", "base")
+            gr.FileData(path=update.clips[name].path).model_dump() if name in update.clips else None for name in NAMES
         )
         yield freeswim, naive, base, details(request, update)
 
