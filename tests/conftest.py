@@ -8,9 +8,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from gradio_client import Client
 from playwright.sync_api import Browser, sync_playwright
+
+from tests.visit import Visit
+
+if TYPE_CHECKING:  # these import torch, which must not happen before the setting below
+    from freeswim.page.runner import Runner
+    from freeswim.pipeline import FreeSwimPipeline
 
 # Waiting threads sleep: spinning ones slow the browser and the servers that tests start beside them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -61,3 +69,32 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         app.terminate()
         app.wait(20)
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Client:
+    return Client(url, verbose=False)
+
+
+@pytest.fixture
+def visit(browser: Browser, url: str) -> Iterator[Visit]:
+    visit = Visit(browser, url)
+    yield visit
+    visit.context.close()
+
+
+@pytest.fixture(scope="module")
+def tiny() -> "FreeSwimPipeline":
+    """A random pipeline that takes the embedded model's place."""
+    from freeswim.pipeline import FreeSwimPipeline
+    from tests.tiny_page import TINY
+    from tests.wan import tiny_pipeline
+
+    return FreeSwimPipeline(tiny_pipeline(), TINY)
+
+
+@pytest.fixture
+def runner(tmp_path: Path, tiny: "FreeSwimPipeline") -> "Runner":
+    from freeswim.page.runner import Runner
+
+    return Runner(tmp_path, load=lambda model: tiny)

@@ -4,7 +4,6 @@ Small and short runs (5 frames, few steps): what is tested is the page, not the 
 """
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +18,6 @@ from freeswim.video import Video, read_settings, read_video, write_video
 from tests.visit import SMALL, Visit
 
 PROMPT = EXAMPLES[0]
-
-
-@pytest.fixture(scope="module")
-def client(url: str) -> Client:
-    return Client(url, verbose=False)
-
-
-@pytest.fixture
-def visit(browser: Browser, url: str) -> Iterator[Visit]:
-    visit = Visit(browser, url)
-    yield visit
-    visit.page.close()
 
 
 def test_a_script_gets_three_videos_and_the_details(client: Client) -> None:
@@ -203,14 +190,14 @@ def test_a_dropped_video_without_settings_changes_nothing_and_says_so(visit: Vis
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1024, 1600])
 def test_the_page_fits_its_window(browser: Browser, url: str, width: int) -> None:
-    visit = Visit(browser, url, width=width)
+    visit = Visit(browser, url, viewport={"width": width, "height": 900})
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
     box = visit.page.locator("#comparison video[data-part=right]").locator("..").bounding_box()
     assert box is not None
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= width
     assert box["width"] > 300
-    visit.page.close()
+    visit.context.close()
 
 
 def test_passing_by_the_model_changes_nothing(visit: Visit) -> None:

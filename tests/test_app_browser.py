@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped,import-not-found,unused-ignore]
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, expect
+
+from tests.visit import Visit
 
 pytestmark = pytest.mark.browser
 
@@ -15,23 +15,14 @@ PROMPT = "a yellow balloon rising over grey mountains and a calm sea"
 FPS = 16
 
 
-class Visit:
-    """The page, opened; notes what goes wrong, what is asked of other machines, and what moves by itself."""
+class KeyboardVisit(Visit):
+    """The page, opened, by someone who waits for it and has no pointer."""
 
     def __init__(self, browser: Browser, url: str, **context: Any) -> None:
-        self.context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | context))
-        self.page: Page = self.context.new_page()
-        self.errors: list[str] = []
-        self.hosts: set[str | None] = set()
-        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname))
-        self.page.goto(url)
-        expect(self.page.get_by_role("button", name="Generate")).to_be_enabled(timeout=20_000)
+        super().__init__(browser, url, **context)
         # The page's own first events are over: what is typed in the first moment may be set back by them.
         expect(self.page.locator("#estimate")).to_contain_text("About", timeout=20_000)
         self.player = self.page.locator("#comparison .compare")
-        self.status = self.page.locator("#status")
 
     def tab_to(self, selector: str, key: str = "Tab") -> Locator:
         """Presses Tab (or Shift+Tab) until the focus is on `selector`, as long as a patient person would."""
@@ -41,20 +32,11 @@ class Visit:
             self.page.keyboard.press(key)
         raise AssertionError(f"Tab never comes to {selector}")
 
-    def serious(self) -> list[Any]:
-        """What axe finds serious on the whole page, in short."""
-        found = Axe().run(self.page).response["violations"]
-        return [
-            (rule["id"], [node["html"][:200] for node in rule["nodes"]])
-            for rule in found
-            if rule["impact"] in ("serious", "critical")
-        ]
-
 
 @pytest.fixture(scope="module")
-def finished(browser: Browser, url: str) -> Iterator[Visit]:
+def finished(browser: Browser, url: str) -> Iterator[KeyboardVisit]:
     """A visit after a short run that was asked for, and is seen, without a pointer."""
-    visit = Visit(browser, url)
+    visit = KeyboardVisit(browser, url)
     press, page = visit.page.keyboard.press, visit.page
     visit.tab_to("#prompt textarea")
     press("Control+a")
@@ -105,7 +87,7 @@ def finished(browser: Browser, url: str) -> Iterator[Visit]:
     visit.context.close()
 
 
-def test_the_run_is_what_was_typed(finished: Visit) -> None:
+def test_the_run_is_what_was_typed(finished: KeyboardVisit) -> None:
     sizes = finished.page.evaluate(
         "[...document.querySelectorAll('#comparison video')].map(v => [v.videoWidth, v.videoHeight])"
     )
@@ -116,12 +98,12 @@ def test_the_run_is_what_was_typed(finished: Visit) -> None:
     finished.page.get_by_role("button", name="Details of the run").click()
 
 
-def test_nothing_moved_while_it_ran(finished: Visit) -> None:
+def test_nothing_moved_while_it_ran(finished: KeyboardVisit) -> None:
     moved = finished.page.evaluate("window.moved")
     assert sum(entry["value"] for entry in moved) < 0.01, moved
 
 
-def test_keys_alone_are_enough_to_compare(finished: Visit) -> None:
+def test_keys_alone_are_enough_to_compare(finished: KeyboardVisit) -> None:
     press = finished.page.keyboard.press
     finished.tab_to("#comparison [data-part=handle]")
     press("Space")
@@ -139,7 +121,7 @@ def test_keys_alone_are_enough_to_compare(finished: Visit) -> None:
     finished.tab_to("#gallery button.open")
 
 
-def _frames_shown(visit: Visit, milliseconds: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _frames_shown(visit: KeyboardVisit, milliseconds: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     """While it plays: the indices of the frames that both sides show, (N, 2), one row per new frame of either."""
     shown = visit.page.evaluate(
         """async ([fps, milliseconds]) => {
@@ -166,7 +148,7 @@ def _frames_shown(visit: Visit, milliseconds: int) -> np.ndarray[Any, np.dtype[n
     return np.array(shown, dtype=float).reshape(-1, 2)
 
 
-def test_both_sides_stay_within_a_frame_after_seeking_and_wiping(finished: Visit) -> None:
+def test_both_sides_stay_within_a_frame_after_seeking_and_wiping(finished: KeyboardVisit) -> None:
     page = finished.page
     finished.player.scroll_into_view_if_needed()
     box = finished.player.locator(".screen").bounding_box()
@@ -190,7 +172,7 @@ def test_both_sides_stay_within_a_frame_after_seeking_and_wiping(finished: Visit
         assert len(set(frames[:, 0])) > 4, "it does not play"
 
 
-def test_the_run_is_in_the_gallery_and_survives_a_reload(finished: Visit) -> None:
+def test_the_run_is_in_the_gallery_and_survives_a_reload(finished: KeyboardVisit) -> None:
     second = finished.context.new_page()
     second.goto(finished.page.url)
     card = second.locator("#gallery li")
@@ -205,7 +187,7 @@ def test_the_run_is_in_the_gallery_and_survives_a_reload(finished: Visit) -> Non
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious_after_a_run(finished: Visit, scheme: str) -> None:
+def test_axe_finds_nothing_serious_after_a_run(finished: KeyboardVisit, scheme: str) -> None:
     page = finished.page
     page.evaluate("dark => document.body.classList.toggle('dark', dark)", scheme == "dark")
     page.wait_for_timeout(500)  # colours fade
@@ -216,7 +198,7 @@ def test_axe_finds_nothing_serious_after_a_run(finished: Visit, scheme: str) -> 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_in_the_form(browser: Browser, url: str, scheme: str) -> None:
-    visit = Visit(browser, f"{url}?__theme={scheme}")
+    visit = KeyboardVisit(browser, f"{url}?__theme={scheme}")
     visit.page.get_by_role("button", name="Advanced").click()
     visit.page.wait_for_timeout(500)
     assert not visit.serious()
@@ -228,7 +210,7 @@ def test_axe_finds_nothing_serious_in_the_form(browser: Browser, url: str, schem
 
 
 def test_a_list_of_choices_is_open_only_while_one_is_in_it(browser: Browser, url: str) -> None:
-    visit = Visit(browser, url)
+    visit = KeyboardVisit(browser, url)
     resolution, choices = visit.page.get_by_label("Resolution"), visit.page.locator("#controls ul[role=listbox]")
     resolution.click()
     choices.get_by_role("option").nth(1).click()
@@ -247,7 +229,7 @@ def test_a_list_of_choices_is_open_only_while_one_is_in_it(browser: Browser, url
 
 
 def test_a_phone_goes_to_the_result_and_keeps_stop_in_sight(browser: Browser, url: str) -> None:
-    visit = Visit(browser, url, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    visit = KeyboardVisit(browser, url, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     resolution, stop = visit.page.get_by_label("Resolution"), visit.page.get_by_role("button", name="Stop")
     for typed in ("banana", "256x160"):  # what is no size yet is nobody's mistake
         resolution.fill(typed)
@@ -263,6 +245,6 @@ def test_a_phone_goes_to_the_result_and_keeps_stop_in_sight(browser: Browser, ur
     visit.context.close()
 
 
-def test_nothing_went_wrong_and_nothing_left_the_machine(finished: Visit) -> None:
+def test_nothing_went_wrong_and_nothing_left_the_machine(finished: KeyboardVisit) -> None:
     assert finished.errors == []
     assert finished.hosts <= {"127.0.0.1", None}

@@ -29,36 +29,7 @@ from freeswim.pipeline import FreeSwimPipeline
 from freeswim.plan import make_plan
 from freeswim.request import Request
 from freeswim.video import Video, read_settings, read_video, write_video
-from tests.wan import tiny_pipeline
-
-TINY = dataclasses.replace(EMBEDDED, native_width=64, native_height=64, native_frames=5, max_sequence_length=16)
-
-FORM: dict[str, Any] = {
-    "prompt": "a red sun",
-    "model": "embedded",
-    "resolution": "128x128",
-    "seed": 3,
-    "randomize": False,
-    "frames": 5,
-    "steps": 3,
-    "window": "4x4",
-    "query_tile": "2x2",
-    "logit_scale": "",
-}
-
-
-@pytest.fixture(scope="module")
-def tiny() -> FreeSwimPipeline:
-    return FreeSwimPipeline(tiny_pipeline(), TINY)
-
-
-@pytest.fixture
-def runner(tmp_path: Path, tiny: FreeSwimPipeline) -> Runner:
-    return Runner(tmp_path, load=lambda model: tiny)
-
-
-def last_value(changes: list[dict[str, Any]], name: str) -> Any:
-    return [change[name] for change in changes if name in change][-1]
+from tests.tiny_page import FORM, last_value
 
 
 def worker_ends(seconds: float) -> bool:

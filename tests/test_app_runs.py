@@ -4,7 +4,6 @@ On a tiny random model, without a browser or a server.
 """
 
 import base64
-import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import torch
 from PIL import Image
 
 from freeswim.cost import Meter, Speed
-from freeswim.models import EMBEDDED
 from freeswim.own_video import probe
 from freeswim.page import api, handlers, live, runs
 from freeswim.page.limits import Gate
@@ -25,24 +23,11 @@ from freeswim.page.source import Source, plan_of
 from freeswim.page.status import Status, preview_html, status_html
 from freeswim.pipeline import FreeSwimPipeline
 from freeswim.video import Video, read_settings, read_video, write_video
-from tests.wan import tiny_pipeline
+from tests.tiny_page import FORM as BASE
+from tests.tiny_page import last_value
 
-TINY = dataclasses.replace(EMBEDDED, native_width=64, native_height=64, native_frames=5, max_sequence_length=16)
-FORM: dict[str, Any] = {
-    "prompt": "a red sun", "model": "embedded", "resolution": "128x128", "seed": 3, "randomize": False, "mode": "new",
-    "own": None, "frames": 5, "steps": 3, "window": "4x4", "query_tile": "2x2", "logit_scale": "",
-}  # fmt: skip
+FORM: dict[str, Any] = BASE | {"mode": "new", "own": None}
 SPEED = Speed(matrix=1e12, convolution=1e11)
-
-
-@pytest.fixture(scope="module")
-def tiny() -> FreeSwimPipeline:
-    return FreeSwimPipeline(tiny_pipeline(), TINY)
-
-
-@pytest.fixture
-def runner(tmp_path: Path, tiny: FreeSwimPipeline) -> Runner:
-    return Runner(tmp_path, load=lambda model: tiny)
 
 
 @pytest.fixture
@@ -53,10 +38,6 @@ def clip(tmp_path: Path) -> Path:
 
 def own_form(clip: Path, **values: Any) -> dict[str, Any]:
     return FORM | {"mode": "own", "own": probe(clip), "resolution": "144x108"} | values
-
-
-def last_value(changes: list[dict[str, Any]], name: str) -> Any:
-    return [change[name] for change in changes if name in change][-1]
 
 
 def picture(url: str) -> Image.Image:

@@ -7,7 +7,6 @@ import base64
 import importlib.util
 import re
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,18 +23,6 @@ from freeswim.video import Video, read_settings, read_video, write_video
 from tests.visit import Visit
 
 PROMPT = EXAMPLES[0]
-
-
-@pytest.fixture(scope="module")
-def client(url: str) -> Client:
-    return Client(url, verbose=False)
-
-
-@pytest.fixture
-def visit(browser: Browser, url: str) -> Iterator[Visit]:
-    visit = Visit(browser, url)
-    yield visit
-    visit.page.close()
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +126,7 @@ def test_two_at_once_wait_for_each_other_and_get_their_own(browser: Browser, url
         assert settings is not None
         assert settings["prompt"] == prompt
         assert visit.errors == []
-        visit.page.close()
+        visit.context.close()
     assert third.result(60)[3]["status"]["state"] == "done"
 
 
@@ -159,7 +146,7 @@ def test_who_closes_the_page_makes_room(browser: Browser, url: str, client: Clie
     visit.set_small(steps=100)
     visit.generate.click()
     expect(visit.status).to_contain_text("of 100", timeout=60_000)
-    visit.page.close()
+    visit.context.close()
     *_, details = client.predict(prompt=PROMPT, resolution="256x144", frames=1, steps=1, api_name="/generate")
     assert details["status"]["state"] == "done"
 

@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import gradio as gr
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped,import-not-found,unused-ignore]
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
@@ -22,6 +20,7 @@ from freeswim.page.gallery import LIMIT, SHOW_ALL, SHOW_COMPARISON, Gallery, Gal
 from freeswim.page.player import ComparePlayer, ComparisonValue
 from freeswim.page.theme import CSS_PATH, theme
 from freeswim.video import Video, write_video
+from tests.visit import Watched
 
 PROMPTS = ("a red sun rising over blue mountains", "a white boat sailing left", "a <b>yellow</b> moon & stars")
 
@@ -83,22 +82,15 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     page.close()
 
 
-class Visit:
+class Visit(Watched):
     """A browser of its own, with the page open."""
 
     def __init__(self, browser: Browser, demo: Demo, **context: Any) -> None:
-        self.context = browser.new_context(**({"viewport": {"width": 1000, "height": 1100}} | context))
-        self.url = demo.url
-        self.errors: list[str] = []
-        self.hosts: set[str | None] = set()
-        self.page = self.open()
+        super().__init__(browser, **({"viewport": {"width": 1000, "height": 1100}} | context))
+        self.page = self.open(demo.url)
 
-    def open(self, query: str = "") -> Page:
-        page = self.context.new_page()
-        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname))
-        page.goto(self.url + query)
+    def open(self, url: str) -> Page:
+        page = super().open(url)
         expect(page.get_by_role("region", name="Recent runs")).to_be_visible(timeout=20_000)
         return page
 
@@ -287,7 +279,7 @@ def test_the_oldest_go_when_there_are_too_many_or_the_storage_is_full(visit: Vis
 
 @pytest.mark.browser
 def test_tabs_of_one_browser_share_the_list_and_browsers_do_not(browser: Browser, demo: Demo, visit: Visit) -> None:
-    second = visit.open()
+    second = visit.open(demo.url)
     visit.run(0)
     expect(second.locator("#gallery li")).to_have_count(1)
     stranger = Visit(browser, demo)
@@ -302,7 +294,5 @@ def test_axe_finds_nothing_serious_and_a_phone_has_room(browser: Browser, demo: 
     visit.page.goto(f"{demo.url}?__theme={scheme}")
     visit.run(0, 1, 2)
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
-    found = Axe().run(visit.page, "#gallery").response["violations"]
-    serious = [rule for rule in found if rule["impact"] in ("serious", "critical")]
-    assert not serious, [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in serious]
+    assert not visit.serious("#gallery")
     visit.context.close()

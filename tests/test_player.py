@@ -7,18 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import gradio as gr
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped,import-not-found,unused-ignore]
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, FloatRect, Page, expect
+from playwright.sync_api import Browser, FloatRect, expect
 
 from freeswim.page.player import ComparePlayer, ComparisonData, ComparisonValue
 from freeswim.page.theme import CSS_PATH, theme
 from freeswim.video import Video, read_video, write_video
+from tests.visit import Watched
 
 FRAMES, FPS, WIDTH, HEIGHT = 29, 12, 512, 288
 BITS, BLOCK = 5, 24
@@ -94,18 +93,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     page.close()
 
 
-class Visit:
+class Visit(Watched):
     """The page, opened; `player` is the element of one of its players."""
 
     def __init__(self, browser: Browser, url: str, **context: Any) -> None:
-        self.context = browser.new_context(**({"viewport": {"width": 1000, "height": 900}} | context))
-        self.page: Page = self.context.new_page()
-        self.errors: list[str] = []
-        self.hosts: set[str | None] = set()
-        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname))
-        self.page.goto(url)
+        super().__init__(browser, **({"viewport": {"width": 1000, "height": 900}} | context))
+        self.page = self.open(url)
         self.player = self.page.locator("#full .compare")
         self.other = self.page.locator("#other .compare")
         self.screen = self.player.locator(".screen")
@@ -468,8 +461,6 @@ def test_axe_finds_nothing_serious(browser: Browser, demo: Demo, scheme: str) ->
     visit.pause()
     visit.player.get_by_role("button", name="Lens", exact=True).click()
     for player in ("#full", "#other"):
-        found = Axe().run(visit.page, player).response["violations"]
-        serious = [rule for rule in found if rule["impact"] in ("serious", "critical")]
-        assert not serious, [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in serious]
+        assert not visit.serious(player)
     visit.fine()
     visit.context.close()
