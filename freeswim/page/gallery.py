@@ -23,13 +23,11 @@ so a stopped or a growing run may be sent more than once. Opening a run whose vi
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import gradio as gr
-from gradio.components.base import Component
 from gradio.data_classes import GradioModel
 
+from freeswim.page.component import OwnComponent
 from freeswim.page.player import ComparePlayer, ComparisonData, ComparisonValue
 
 LIMIT = 24  # runs that are kept; a browser gives a page about 5 MB, and a run with its poster takes 10 to 30 kB
@@ -42,7 +40,6 @@ SHOW_ALL = """(runs) => {
     return [shown, shown.right, shown.left, shown.base];
 }"""
 
-_HERE = Path(__file__).parent
 _NEEDED = ("prompt", "width", "height", "seed")
 
 
@@ -90,7 +87,7 @@ class GalleryData(GradioModel):
     chosen: EntryData | None = None
 
 
-class Gallery(gr.HTML):
+class Gallery(OwnComponent):
     """The component. As an output it takes a GalleryEntry or None; to a Python function it gives None."""
 
     data_model = GalleryData
@@ -111,9 +108,7 @@ class Gallery(gr.HTML):
         **props: Any,
     ) -> None:
         """`limit` runs are kept, the oldest go first; `storage_key` names the list in the browser's storage."""
-        # A config made into a component again (gr.load, the reloader) brings these along.
-        for name in ("value", "html_template", "css_template", "js_on_load", "apply_default_css"):
-            props.pop(name, None)
+        props.pop("value", None)  # of a config made into a component again (gr.load, the reloader)
         super().__init__(
             None,
             label=label,
@@ -126,10 +121,9 @@ class Gallery(gr.HTML):
             elem_id=elem_id,
             elem_classes=elem_classes,
             render=render,
-            html_template=MARKUP,
-            css_template=(_HERE / "gallery.css").read_text(encoding="utf-8"),
-            js_on_load=(_HERE / "gallery.js").read_text(encoding="utf-8"),
-            apply_default_css=False,
+            markup=MARKUP,
+            css="gallery.css",
+            scripts=("gallery.js",),
             **props,
         )
         # gr.HTML takes any name it does not know for an event, and would put a listener into the page's configuration.
@@ -151,17 +145,6 @@ class Gallery(gr.HTML):
             run=value.run, poster=value.poster, settings=dict(value.settings), comparison=comparison, look=value.look
         )
         return GalleryData(entry=entry)
-
-    def api_info(self) -> dict[str, Any]:
-        """The data model's schema; gr.HTML itself would say a string."""
-        info: dict[str, Any] = Component.api_info(self)
-        return info
-
-    def example_payload(self) -> None:
-        """No run."""
-
-    def example_value(self) -> None:
-        """No run."""
 
 
 # gradio reads this as a template: no backtick, no backslash and no dollar sign or doubled brace may stand in it.

@@ -20,16 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
-from gradio.components.base import Component
 from gradio.data_classes import FileData, GradioModel
 
+from freeswim.page.component import OwnComponent
 from freeswim.page.text import FREESWIM_LABEL, NAIVE_LABEL
 
 PathLike = str | os.PathLike[str]
 
-_HERE = Path(__file__).parent
-_SCRIPTS = ("player.js", "player_time.js", "player_screen.js", "player_input.js")  # one function body, in this order
 NATIVE_ENLARGED_LABEL = "Native, enlarged"
 PLACEHOLDER = "Naive windows and FreeSwim will play here side by side, with a handle to wipe between them."
 
@@ -77,7 +74,7 @@ class ComparisonData(GradioModel):
 _FILES = ("left", "right", "base")
 
 
-class ComparePlayer(gr.HTML):
+class ComparePlayer(OwnComponent):
     """The component. Its value is a ComparisonValue or None, both as an output and as an input."""
 
     data_model = ComparisonData
@@ -97,9 +94,6 @@ class ComparePlayer(gr.HTML):
         **props: Any,
     ) -> None:
         """`label` names the player for screen readers; `placeholder` stands in it while there is no video."""
-        # A config made into a component again (gr.load, the reloader) brings these along.
-        for name in ("html_template", "css_template", "js_on_load", "apply_default_css"):
-            props.pop(name, None)
         super().__init__(
             value,
             label=label,
@@ -110,10 +104,9 @@ class ComparePlayer(gr.HTML):
             elem_id=elem_id,
             elem_classes=elem_classes,
             render=render,
-            html_template=MARKUP,
-            css_template=(_HERE / "player.css").read_text(encoding="utf-8"),
-            js_on_load="\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS),
-            apply_default_css=False,
+            markup=MARKUP,
+            css="player.css",
+            scripts=("player.js", "player_time.js", "player_screen.js", "player_input.js"),
             **props,
         )
         self.placeholder = placeholder
@@ -140,17 +133,6 @@ class ComparePlayer(gr.HTML):
                     raise ValueError(f"{name}={str(path)!r} is no file")
                 fields[name] = FileData(path=str(path), orig_name=path.name, mime_type="video/mp4")
         return ComparisonData(**fields)
-
-    def api_info(self) -> dict[str, Any]:
-        """The data model's schema; gr.HTML itself would say a string."""
-        info: dict[str, Any] = Component.api_info(self)
-        return info
-
-    def example_payload(self) -> None:
-        """No video."""
-
-    def example_value(self) -> None:
-        """No video."""
 
 
 def _icon(*paths: str, part: str = "") -> str:
