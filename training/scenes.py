@@ -188,7 +188,7 @@ def article(word: str) -> str:
 
 
 def caption(scene: Scene, view: View, rng: np.random.Generator, *, complete: bool = False) -> str:
-    """What `view` shows of `scene`. Parts are left out at random unless `complete`; a close view may say so."""
+    """What `view` shows of `scene`. Unless `complete`, parts are left out at random, and that it is a close view."""
     view_w, view_h = scene.width / view.zoom, scene.height / view.zoom
     x, y = scene.position(0.5)
     parts = []
@@ -210,7 +210,7 @@ def caption(scene: Scene, view: View, rng: np.random.Generator, *, complete: boo
             sky += " with soft clouds" if scene.clouds else (" with stars" if scene.sky == "night" else "")
         parts.append(("under " if parts else "") + sky)
     text = " ".join(parts) or GROUNDS[scene.ground]
-    if view.zoom > 1 and not complete and rng.random() < 0.5:
+    if view.zoom > 1 and (complete or rng.random() < 0.5):
         text = f"a close view of {text}"
     return text
 

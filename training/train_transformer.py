@@ -25,7 +25,7 @@ from training.optim import Average, Trainer
 from training.render import Renderer
 
 SHARES = {"wide": 0.84, "square": 0.08, "tall": 0.08}
-CAPTIONS = 3  # random captions of each clip
+CAPTIONS = 3  # of each clip, the first of them complete
 CAPTION_DROPOUT = 0.1
 TRAIN_TIMESTEPS = 1000  # the scheduler's num_train_timesteps: what a noise level of 1 is called
 CHUNK = 256
