@@ -62,6 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
     method.add_argument("--override", choices=get_args(Override), help="what the guide hands over")
     method.add_argument("--context-until", type=float, metavar="X",
                         help="first part of the steps in which windows see the guide's keys, 0..1")  # fmt: skip
+    method.add_argument("--anchor-above", type=float, metavar="X",
+                        help="noise level, 0..1, down to which coarse structure is the guide's; 1 is off")  # fmt: skip
     method.add_argument("--refresh-interval", type=int, metavar="N", help="steps from one guide pass to the next")
     method.add_argument("--refresh-until", type=float, metavar="X", help="first part of the steps that has them, 0..1")
     method.add_argument("--guide-unconditional", action=flag, help="guide the pass without the prompt too")

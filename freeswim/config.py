@@ -38,7 +38,7 @@ class FreeSwimConfig:
     latents at the trained size, or "none". Decided by docs/quality.md: with the same override the guide at the trained
     size keeps one subject more often, 56 % against 38 %, and costs less."""
 
-    override: Override = "both"
+    override: Override = "output"
     """What the guide hands over: its cross-attention "output" replaces the window pass's own (the paper), its
     self-attention keys and values are further "context" for every window query, or "both". Decided by docs/quality.md:
     one subject in 98 % of the clips, where output alone has 56 % and context alone 91 %."""
@@ -47,6 +47,10 @@ class FreeSwimConfig:
     """Windows see the guide's keys and values in this first part of the steps only; an "output" override goes on to the
     end. In (0, 1]; where nobody tells the number of steps it is 1. Decided by docs/quality.md: at 0.7 subjects are as
     few as at 1 and the picture is crisper, at 0.5 copies come back."""
+
+    anchor_above: float = 0.6
+    """While the noise level is above this, the coarse structure of the clean estimate is the guide's (freeswim.anchor);
+    1 is never. Levels are flow matching's, 0..1, so that this does not depend on strength, steps or shift."""
 
     refresh_interval: int = 2
     """The guide runs at steps 0, P, 2P, ... and is reused between. 1 or more; the authors' default is 2.
@@ -91,6 +95,8 @@ class FreeSwimConfig:
             value = getattr(self, name)
             if not _is_number(value) or not 0 < value <= 1:
                 raise ValueError(f"{name}={value!r} must be a part of the steps, above 0 and at most 1.")
+        if not _is_number(self.anchor_above) or not 0 <= self.anchor_above <= 1:
+            raise ValueError(f"anchor_above={self.anchor_above!r} must be a noise level, 0 to 1, and 1 is off.")
         if self.logit_scale is not None and (
             not _is_number(self.logit_scale) or not math.isfinite(self.logit_scale) or self.logit_scale <= 0
         ):
@@ -119,13 +125,19 @@ class FreeSwimConfig:
             return False
         return steps is None or _is_in_first(self.context_until, step, steps)
 
-    def needs_guide(self, step: int, steps: int | None) -> bool:
-        """Whether a guide has anything to hand over at a step of `steps`."""
-        return self.guide != "none" and (self.override != "context" or self.sees_context(step, steps))
+    def anchors(self, sigma: float | None) -> bool:
+        """Whether the guide's coarse structure is put in at noise level `sigma`; never where that is not known."""
+        return self.guide != "none" and sigma is not None and sigma > self.anchor_above
 
-    def refreshes_guide(self, step: int, steps: int | None) -> bool:
+    def needs_guide(self, step: int, steps: int | None, sigma: float | None) -> bool:
+        """Whether a guide has anything to hand over at a step of `steps`, at noise level `sigma`."""
+        if self.guide == "none":
+            return False
+        return self.override != "context" or self.sees_context(step, steps) or self.anchors(sigma)
+
+    def refreshes_guide(self, step: int, steps: int | None, sigma: float | None) -> bool:
         """Whether the guide is computed anew at a step of `steps`: at 0, P, 2P, ... of the part that has refreshes."""
-        if not self.needs_guide(step, steps) or step % self.refresh_interval:
+        if not self.needs_guide(step, steps, sigma) or step % self.refresh_interval:
             return False
         return step == 0 or steps is None or _is_in_first(self.refresh_until, step, steps)
 

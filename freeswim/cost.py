@@ -212,7 +212,7 @@ def _refine(plan: Plan, config: FreeSwimConfig, steps: int, branches: int) -> fl
     windows = _forward(plan, math.prod(grid), grid[0] * seen)
     extra = _forward(plan, math.prod(grid), grid[0] * seen + guide)
     seeing = guided * sum(config.sees_context(i, steps) for i in range(steps))
-    refreshes = guided * sum(config.refreshes_guide(i, steps) for i in range(steps))
+    refreshes = guided * sum(config.refreshes_guide(i, steps, plan.sigma(i)) for i in range(steps))
     return seeing * extra + (steps * branches - seeing) * windows + refreshes * _forward(plan, guide, guide)
 
 

@@ -5,6 +5,7 @@ branch and step from diffusers' cache context, runs the guide pass when it is du
 
     guide due?   transformer(latents, or latents brought down)   processors record
     always       transformer(latents)                            processors attend in windows and replay the record
+    noisy yet?   anchored(velocity)                              its coarse structure becomes the guide's
 """
 
 import inspect
@@ -16,9 +17,11 @@ from typing import Any, Literal, get_args
 import torch
 from diffusers import WanTransformer3DModel
 from diffusers.hooks.hooks import CacheContext, HookRegistry, ModelHook, StateManager
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from diffusers.utils.torch_utils import unwrap_module
 
+from freeswim.anchor import anchored, average_down
 from freeswim.block import BlockHook
 from freeswim.config import FreeSwimConfig
 from freeswim.downsample import downsample_latents
@@ -141,16 +144,21 @@ class FreeSwimHook(ModelHook):  # type: ignore[misc]  # diffusers is untyped
             branch: BranchState = self.state_manager.get_state()
             branch.enter_step(context.step_index, latents.shape)
             steps = self._steps(context)
+            sigma = self._sigma(context)
             with_context = self.config.sees_context(branch.step, steps)
-            if not self.config.needs_guide(branch.step, steps):
+            if not self.config.needs_guide(branch.step, steps, sigma):
                 branch.record = None  # nothing is left to hand over: windows alone
-            elif branch.record is None or self.config.refreshes_guide(branch.step, steps):
+            elif branch.record is None or self.config.refreshes_guide(branch.step, steps, sigma):
                 branch.record = None  # frees the old one before the guide needs memory
                 branch.record = self._run_guide(module, inputs, grid, context, with_context)
             record = branch.record
         scale = self.config.effective_logit_scale
         with self.conductor.running(ForwardPass("window", grid, record, scale, with_context)):
-            return forward(**inputs)
+            output = forward(**inputs)
+        if record is None or record.clean is None or not self.config.anchors(context.sigma):
+            return output
+        velocity = anchored(output[0], latents, record.clean, sigma=float(context.sigma))
+        return (velocity,) if isinstance(output, tuple) else Transformer2DModelOutput(sample=velocity)
 
     def _context(self) -> CacheContext:
         try:
@@ -175,18 +183,29 @@ class FreeSwimHook(ModelHook):  # type: ignore[misc]  # diffusers is untyped
             )
         return context.num_inference_steps
 
+    def _sigma(self, context: CacheContext) -> float | None:
+        if context.sigma is None and (self.config.guide == "downsampled" or self.config.anchor_above < 1):
+            name = "guide" if self.config.guide == "downsampled" else "anchor_above"
+            raise ValueError(
+                f"{name}={getattr(self.config, name)!r} needs the noise level: tell it, "
+                "transformer.cache_context(..., sigma=s), 0 <= s <= 1."
+            )
+        return None if context.sigma is None else float(context.sigma)
+
     def _run_guide(
         self, module: WanTransformer3DModel, inputs: dict[str, Any], grid: Grid, context: CacheContext, keeps_keys: bool
     ) -> GuideRecord:
         """Run the guide pass on the latents in `inputs` and return what it recorded, keys and values if asked for."""
         logit_scale = self.config.effective_logit_scale
-        frames, height, width = grid
-        guide = grid
+        sigma = self._sigma(context)
+        guide = small = self._small_grid(grid)
         if self.config.guide == "downsampled":
-            size = self.config.guide_grid or guide_grid((height, width), self.config.window)
-            guide = (frames, min(size[0], height), min(size[1], width))
-            inputs = inputs | _downsampled_inputs(module, inputs, guide, context)
+            assert sigma is not None
+            changed, sigma = _downsampled_inputs(module, inputs, guide, sigma)
+            inputs = inputs | changed
             logit_scale = 1.0  # the model is at its trained size
+        else:
+            guide = grid
         key_rotary = None
         if keeps_keys:
             positions = [scaled_positions(size, target) for size, target in zip(guide, grid, strict=True)]
@@ -199,8 +218,18 @@ class FreeSwimHook(ModelHook):  # type: ignore[misc]  # diffusers is untyped
             store=self._store(module, inputs["hidden_states"], grid, guide),
         )
         with self.conductor.running(ForwardPass("guide", guide, record, logit_scale)):
-            self.fn_ref.original_forward(**inputs)
+            output = self.fn_ref.original_forward(**inputs)
+        if sigma is not None and self.config.anchor_above < 1:
+            velocity = output[0].float()
+            clean = inputs["hidden_states"][:, : velocity.shape[1]].float() - sigma * velocity
+            record.clean = average_down(clean, _latent_size(module, small))
         return record
+
+    def _small_grid(self, grid: Grid) -> Grid:
+        """The downsampled guide's tokens, which are also as fine as the anchor is."""
+        frames, height, width = grid
+        size = self.config.guide_grid or guide_grid((height, width), self.config.window)
+        return frames, min(size[0], height), min(size[1], width)
 
     def _store(self, module: WanTransformer3DModel, latents: torch.Tensor, grid: Grid, guide: Grid) -> HostStore | None:
         """Main memory for the record, if it is asked for or what the device has left would not do."""
@@ -222,20 +251,17 @@ def _token_grid(module: WanTransformer3DModel, latents_BCTHW: torch.Tensor) -> G
     return frames, height, width
 
 
-def _downsampled_inputs(
-    module: WanTransformer3DModel, inputs: dict[str, Any], guide: Grid, context: CacheContext
-) -> dict[str, torch.Tensor]:
-    """Latents and timestep of the downsampled guide, from those of the call."""
-    if context.sigma is None:
-        raise ValueError(
-            'guide="downsampled" needs the noise level: tell it, transformer.cache_context(..., sigma=s), 0 <= s <= 1.'
-        )
+def _latent_size(module: WanTransformer3DModel, grid: Grid) -> tuple[int, int]:
     _, patch_height, patch_width = module.config.patch_size
+    return grid[1] * patch_height, grid[2] * patch_width
+
+
+def _downsampled_inputs(
+    module: WanTransformer3DModel, inputs: dict[str, Any], guide: Grid, sigma: float
+) -> tuple[dict[str, torch.Tensor], float]:
+    """Latents and timestep of the downsampled guide, from those of the call at noise level `sigma`, and their level."""
     latents, shrink = downsample_latents(
-        inputs["hidden_states"],
-        (guide[1] * patch_height, guide[2] * patch_width),
-        sigma=float(context.sigma),
-        noisy_channels=module.config.out_channels,
+        inputs["hidden_states"], _latent_size(module, guide), sigma=sigma, noisy_channels=module.config.out_channels
     )
     timestep = inputs["timestep"]
     if timestep.ndim == 2:  # one per token (Wan2.2 5B)
@@ -246,7 +272,7 @@ def _downsampled_inputs(
             )
         timestep = timestep[:, :1].expand(-1, guide[0] * guide[1] * guide[2])
     # The scheduler's timestep is proportional to sigma, whatever the factor.
-    return {"hidden_states": latents, "timestep": timestep.to(torch.float32) * shrink}
+    return {"hidden_states": latents, "timestep": timestep.to(torch.float32) * shrink}, sigma * shrink
 
 
 def _check_stock_processors(module: WanTransformer3DModel) -> None:

@@ -52,6 +52,11 @@ class Plan:
         frames, model = self.request.num_frames, self.model
         return token_grid(size, frames, token=model.token_pixels, frames_per_latent=model.frames_per_latent)
 
+    def sigma(self, step: int) -> float:
+        """Noise level of a step of stage 2, counted from its first, 0..1: flow matching's, with the flow shift."""
+        shift, left = self.request.flow_shift, 1 - (self.begin + step) / self.request.steps
+        return shift * left / (1 + (shift - 1) * left)
+
     def stages(self) -> list[Stage]:
         """What a run does after encoding its prompt, in order."""
         return ([] if self.own_video else self.native_stages()) + self.refine_stages(*self.passes)

@@ -34,6 +34,7 @@ CONFIG_FIELDS = (
     "guide",
     "override",
     "context_until",
+    "anchor_above",
     "refresh_interval",
     "refresh_until",
     "guide_unconditional",
@@ -66,6 +67,7 @@ class Request:
     guide: Guide | None = None
     override: Override | None = None
     context_until: float | None = None
+    anchor_above: float | None = None
     refresh_interval: int | None = None
     refresh_until: float | None = None
     guide_unconditional: bool | None = None

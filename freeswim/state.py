@@ -43,6 +43,8 @@ class GuideRecord:
     """Override "context": the self-attention's keys and values are kept, the keys with this rotary embedding: the
     guide's tokens at their places on the target's grid. None: not kept."""
     blocks: list[BlockRecord] = field(default_factory=list)
+    clean: torch.Tensor | None = None
+    """The anchor: the guide's estimate of the clean latents, (B, C, T, h, w) float32. None: not kept."""
     store: HostStore | None = None
     """Where the blocks' records are kept between passes; None leaves them on the device."""
 

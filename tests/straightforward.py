@@ -59,6 +59,7 @@ class Recorded:
     outputs: list[Tensor] = field(default_factory=list)
     keys: list[Tensor] = field(default_factory=list)  # normalised, not rotated
     values: list[Tensor] = field(default_factory=list)
+    clean: Tensor = field(default_factory=lambda: torch.empty(0))  # the clean latents, estimated at the smaller size
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, factor: float) -> Tensor:
@@ -143,13 +144,23 @@ class StraightforwardFreeSwim:
         self.recorded: dict[str, Recorded] = {}
 
     def guide(self, latents: Tensor, timestep: Tensor, text: Tensor, sigma: float) -> Recorded:
+        ratio = (1, self.ratio, self.ratio)
         if self.config.guide == "full":
-            return forward(self.model, latents, timestep, text, factor=self.config.effective_logit_scale)[1]
-        ratio = self.ratio
-        mean = F.avg_pool3d(latents, (1, ratio, ratio))
-        divisor = (1 - sigma) + sigma / ratio
-        level = sigma / ratio / divisor
-        return forward(self.model, mean / divisor, level * (timestep / sigma), text)[1]
+            velocity, recorded = forward(self.model, latents, timestep, text, factor=self.config.effective_logit_scale)
+            recorded.clean = F.avg_pool3d(latents - sigma * velocity, ratio)
+            return recorded
+        divisor = (1 - sigma) + sigma / self.ratio
+        small, level = F.avg_pool3d(latents, ratio) / divisor, sigma / self.ratio / divisor
+        velocity, recorded = forward(self.model, small, level * (timestep / sigma), text)
+        recorded.clean = small - level * velocity
+        return recorded
+
+    def anchored(self, velocity: Tensor, latents: Tensor, recorded: Recorded, sigma: float) -> Tensor:
+        """The velocity towards a clean picture whose averages over ratio x ratio are the guide's picture."""
+        clean = latents - sigma * velocity
+        missing = recorded.clean - F.avg_pool3d(clean, (1, self.ratio, self.ratio))
+        frames = [F.interpolate(frame, clean.shape[-2:], mode="bicubic") for frame in missing.unbind(2)]
+        return (latents - (clean + torch.stack(frames, 2))) / sigma
 
     def __call__(self, latents: Tensor, timestep: Tensor, text: Tensor, position: Position) -> Tensor:
         config, branch, step = self.config, position.branch, position.step
@@ -161,7 +172,7 @@ class StraightforwardFreeSwim:
         override = config.override
         if step / position.steps >= config.context_until:
             guided, override = guided and override != "context", "output"
-        return forward(
+        velocity = forward(
             self.model,
             latents,
             timestep,
@@ -171,3 +182,7 @@ class StraightforwardFreeSwim:
             replay=self.recorded[branch] if guided else None,
             override=override,
         )[0]
+        recorded = self.recorded.get(branch)
+        if recorded is None or position.sigma <= config.anchor_above:
+            return velocity
+        return self.anchored(velocity, latents, recorded, position.sigma)

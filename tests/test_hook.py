@@ -117,7 +117,7 @@ def test_context_may_end_before_the_steps_do(model: WanTransformer3DModel, overr
 
 def test_every_choice_changes_the_result(model: WanTransformer3DModel) -> None:
     """Otherwise the comparisons above could pass with a choice ignored."""
-    base = FreeSwimConfig(window=WINDOW, refresh_interval=2)
+    base = FreeSwimConfig(window=WINDOW, override="both", refresh_interval=2)
     outputs = run(model, base)
     for change in (
         {"window": (4, 4)},
@@ -130,6 +130,7 @@ def test_every_choice_changes_the_result(model: WanTransformer3DModel) -> None:
         {"refresh_interval": 3},
         {"refresh_until": 0.3},
         {"context_until": 0.5},
+        {"anchor_above": 1.0},
         {"guide_unconditional": False},
         {"logit_scale": 2.0},
         {"guide_grid": (2, 3)},
@@ -210,7 +211,7 @@ def test_a_grid_that_fits_in_the_window_is_the_stock_model(model: WanTransformer
 
 
 def test_a_window_as_wide_as_the_grid_only_cuts_the_other_axis(model: WanTransformer3DModel) -> None:
-    config = FreeSwimConfig(window=(3, 8), guide="full", override="output")
+    config = FreeSwimConfig(window=(3, 8), guide="full", override="output", anchor_above=1)
     assert_all_close(run(model, config), run_straightforward(model, config))
 
 
@@ -235,7 +236,7 @@ def test_removal_is_exact(model: WanTransformer3DModel) -> None:
 
 
 def test_removal_frees_what_was_recorded_at_once(model: WanTransformer3DModel) -> None:
-    apply_freeswim(model, FreeSwimConfig(window=WINDOW))
+    apply_freeswim(model, FreeSwimConfig(window=WINDOW, override="both"))
     call(model, 0)
     branches = model._diffusers_hook.get_hook("freeswim").state_manager._state_cache
     records = [tensor for block in branches["cond"].record.blocks for tensor in (block.key, block.output)]

@@ -121,7 +121,9 @@ def test_a_row_keeps_means_inside_their_intervals() -> None:
     rng = np.random.default_rng(0)
     flags = ("one", "right", "kind", "colour", "sky", "ground", "motion")
     values: dict[str, Any] = {name: (rng.random(8) < 0.7).astype(float) for name in flags}
-    values |= {n: rng.random(8) + 0.5 for n in ("subjects", "structure", "detail", "seam", "flicker", "width")}
+    values |= {
+        n: rng.random(8) + 0.5 for n in ("subjects", "structure", "detail", "seam", "token_seam", "flicker", "width")
+    }
     values["width"][0] = np.nan  # nothing was found to compare
     for name, (centre, low, high) in row(values, prompts=4).items():
         assert low <= centre <= high, name

@@ -23,6 +23,7 @@ RANGES: dict[str, tuple[float, float, float]] = {
     "guidance_scale": (1, 15, 0.5),
     "flow_shift": (1, 20, 0.5),
     "context_until": (0.05, 1, 0.05),
+    "anchor_above": (0, 1, 0.05),
     "refresh_interval": (1, 10, 1),
     "refresh_until": (0.05, 1, 0.05),
     "window_height": (1, 136, 1),
@@ -45,7 +46,7 @@ AUTOMATIC = (*(side for pair in PAIRS.values() for side in pair), "logit_scale")
 # What "Reset to preset" sets: everything that the accordion shows.
 NAMES = (
     "frames", "steps", "strength", "guidance_scale", "flow_shift", "negative_prompt", "window_height", "window_width",
-    "tile_height", "tile_width", "shift_tiles", "window_mode", "guide", "override", "context_until",
+    "tile_height", "tile_width", "shift_tiles", "window_mode", "guide", "override", "context_until", "anchor_above",
     "refresh_interval", "refresh_until", "guide_unconditional", "guide_height", "guide_width", "logit_scale",
     "naive_mode",
 )  # fmt: skip

@@ -36,6 +36,7 @@ def settings(
     guide: str | None = None,
     override: str | None = None,
     context_until: float | None = None,
+    anchor_above: float | None = None,
     refresh_interval: int | None = None,
     refresh_until: float | None = None,
     guide_unconditional: bool | None = None,

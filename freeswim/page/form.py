@@ -159,7 +159,7 @@ def _advanced(model: BaseModel, resolution: str, quality: Quality) -> tuple[Comp
     choice("window_mode", text.WINDOW_MODES)
     choice("guide", text.GUIDES)
     choice("override", text.OVERRIDES)
-    for name in ("context_until", "refresh_interval", "refresh_until"):
+    for name in ("context_until", "anchor_above", "refresh_interval", "refresh_until"):
         slider(name)
     tick("guide_unconditional")
     for name in ("guide_height", "guide_width", "logit_scale"):

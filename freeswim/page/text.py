@@ -44,6 +44,7 @@ FIELDS: dict[str, tuple[str, str]] = {
     "guide": ("Guide", "What sees the whole scene: a small copy of it, the full-size one (slow), or nothing."),
     "override": ("Override", "What the guide hands to the windows: its reading of the prompt, its view, or both."),
     "context_until": ("Context until", "Share of the steps in which windows see the guide's view. Less is crisper."),
+    "anchor_above": ("Anchor above", "While noisier than this, the layout is the guide's own. 1 is off."),
     "refresh_interval": ("Refresh interval", "Compute the guide once in so many steps and reuse it between."),
     "refresh_until": ("Refresh until", "Share of the steps after which the guide is frozen."),
     "guide_unconditional": ("Guide the unprompted pass too", "Slower. Guidance compares it with the prompted pass."),
@@ -76,8 +77,8 @@ _ARGUMENTS = (
     'exists so far, with the current stage and step (or the place in line) under "status" in the details; cancelling '
     "the job stops it within one step. Arguments: model (embedded, wan2.1-1.3b, wan2.1-14b); resolution as "
     "WIDTHxHEIGHT; strength 0..1; flow_shift; frames 4k+1{frames}; guide (downsampled, full, none); override "
-    "(both, output, context); refresh_interval in steps; context_until and refresh_until 0..1; window, query_tile "
-    "and guide_grid as HEIGHTxWIDTH in tokens; shift_tiles; window_mode (inward, clipped, blocks); "
+    "(both, output, context); refresh_interval in steps; context_until, anchor_above and refresh_until 0..1; window, "
+    "query_tile and guide_grid as HEIGHTxWIDTH in tokens; shift_tiles; window_mode (inward, clipped, blocks); "
     "quality (draft, balanced, best) fills steps, frames and refresh_interval where they are None; "
     "logit_scale; naive_mode (clipped, blocks); "
     "compare=False leaves the naive video out."
