@@ -133,7 +133,8 @@ def _chosen(args: argparse.Namespace, size: Size) -> list[Variant]:
     if not args.full:
         short = ("full attention", "clipped windows (naive)", "inward windows", "paper: every 2 steps", "default")
         return [v for v in rows if v.name in short]
-    return rows if str(size) == FULL_SIZES[0] else [v for v in rows if v.core]
+    place = FULL_SIZES.index(str(size)) if str(size) in FULL_SIZES else len(FULL_SIZES)
+    return [v for v in rows if place == 0 or v.core or (place == 1 and v.large)]
 
 
 def _finish(args: argparse.Namespace, record: dict[str, Any], head: dict[str, Any], wait: Callable[[], Values]) -> None:

@@ -12,6 +12,7 @@ from benchmarks.quality.captions import LandscapeReader, motion_agrees
 from benchmarks.quality.generate import Clips, enlarged
 from freeswim.embedded.subjects import Subject, SubjectNet, chances, five_of, subjects_in
 
+_LEAST = 1e-3  # grey levels: a line of a flat picture is no seam
 Values = dict[str, NDArray[np.floating]]
 
 
@@ -41,9 +42,8 @@ class Judge:
         values = {
             "structure": structure.cpu().numpy(),
             "detail": (_detail(videos) / self.true_detail).cpu().numpy(),
-            "seam": torch.stack([_seam(v, border[0] * self.token, border[1] * self.token) for v in videos])
-            .cpu()
-            .numpy(),
+            "seam": _seams(videos, border[0] * self.token, border[1] * self.token),
+            "token_seam": _seams(videos, self.token, self.token),
             "flicker": (_change(videos) - self.native_change).cpu().numpy(),
         }
         words = self.reader.read(videos[:, videos.shape[1] // 2].movedim(-1, 1).float() / 255)
@@ -116,13 +116,20 @@ def _change(videos: torch.Tensor) -> torch.Tensor:
     return torch.stack([_luminance(video).diff(dim=0).abs().mean() for video in videos])
 
 
+def _seams(videos: torch.Tensor, rows: int, columns: int) -> NDArray[np.floating]:
+    return torch.stack([_seam(video, rows, columns) for video in videos]).cpu().numpy()
+
+
 def _seam(video: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """Gradient across lines every `rows` and `columns` pixels over the gradient 3 to 5 pixels beside them."""
+    """Gradient across lines every `rows` and `columns` pixels over the gradient 3 to 5 pixels beside them.
+
+    The geometric mean over lines: a horizon on a line weighs as much as one beside it.
+    """
     light, ratios = _luminance(video), []
     for axis, step in ((1, rows), (2, columns)):
         gradient = light.diff(dim=axis).abs().mean(dim=(0, 3 - axis))  # between line i and i + 1
         lines = torch.arange(step - 1, len(gradient) - 5, step, device=light.device)
         if len(lines):
             beside = torch.stack([gradient[lines + offset] for offset in (-5, -4, -3, 3, 4, 5)])
-            ratios.append(gradient[lines].mean() / beside.mean())
-    return torch.stack(ratios).mean() if ratios else torch.tensor(1.0)
+            ratios.append((gradient[lines] + _LEAST).log() - (beside.mean(dim=0) + _LEAST).log())
+    return torch.cat(ratios).mean().exp() if ratios else torch.tensor(1.0)

@@ -26,6 +26,7 @@ COLUMNS = {
     "detail": ("detail", "{:.2f}"),
     "width": ("subject's width", "{:.2f}"),
     "seam": ("seam", "{:.3f}"),
+    "token_seam": ("token seam", "{:.3f}"),
     "flicker": ("flicker", "{:+.2f}"),
 }
 COST = {"seconds_per_step": ("s a step", "{:.2f}"), "peak_gib": ("GiB", "{:.1f}")}
@@ -33,7 +34,7 @@ PLOTTED = ("one", "structure", "detail", "seam")
 IDEAL = {"one": 1.0, "seam": 1.0}
 SHEET_ROWS = (
     "native, enlarged", "full attention", "blocks (naive)", "clipped windows (naive)", "inward windows",
-    "paper: every 2 steps", "output, every 2 steps", "context", "default, context to the end", "default", "true scene",
+    "paper: every 2 steps", "output, every 2 steps", "context", "output and context", "default", "true scene",
 )  # fmt: skip
 SHEET_WIDTH = 300  # pixels of a picture in a contact sheet
 

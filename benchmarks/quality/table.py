@@ -9,7 +9,7 @@ from benchmarks.quality.statistics import geometric_mean, mean, share
 
 SHARES = ("one", "right", "kind", "colour", "sky", "ground", "motion")
 RATIOS = ("detail", "width")
-MEANS = ("caption", "subjects", "structure", "seam", "flicker")
+MEANS = ("caption", "subjects", "structure", "seam", "token_seam", "flicker")
 
 
 def row(values: Values, prompts: int) -> dict[str, Any]:
@@ -19,7 +19,8 @@ def row(values: Values, prompts: int) -> dict[str, Any]:
     caption: share right of kind, colour, sky, ground and motion, each of which is there too; structure: PSNR in dB of
     the video averaged down against the native one; detail: energy of fine structure over that of the true scene
     at this size; width: of the largest subject over its width in the enlarged native video; seam: gradient across tile
-    borders over that beside them; flicker: change between frames beyond the enlarged native video's, in grey levels.
+    borders over that beside them; token_seam: across all borders of tokens; flicker: change between frames beyond the
+    enlarged native video's, in grey levels.
     """
     values = values | {"caption": np.mean([values[n] for n in ("kind", "colour", "sky", "ground", "motion")], axis=0)}
     result: dict[str, tuple[float, float, float]] = {name: share(values[name]) for name in SHARES}

@@ -22,7 +22,9 @@ class Variant:
     tile_share: float | None = None
     """The query tile as a share of the window, each way. None: as in `choices`, or the default's third."""
     core: bool = False
-    """Run at every size, not at 2x alone."""
+    """Run at every size."""
+    large: bool = False
+    """Run at 2x and 3x. Neither: at 2x alone."""
 
     def config(self, default: FreeSwimConfig) -> FreeSwimConfig | None:
         """The config of this row; `default` is what a visitor gets who changes nothing."""
@@ -41,46 +43,54 @@ def file_stem(name: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in name)
 
 
+OFF: Mapping[str, Any] = {"anchor_above": 1.0}
 NAIVE: Mapping[str, Any] = {"guide": "none", "logit_scale": 1.0, "query_tile": (1, 1)}
-PAPER: Mapping[str, Any] = {"guide": "full", "override": "output", "guide_unconditional": False, "query_tile": (1, 1)}
-PER_QUERY: Mapping[str, Any] = {"query_tile": (1, 1)}
-OUTPUT: Mapping[str, Any] = {"override": "output", "guide_unconditional": False}
+CLIPPED: Mapping[str, Any] = {**NAIVE, "window_mode": "clipped"}
+PAPER: Mapping[str, Any] = {
+    **OFF, "guide": "full", "override": "output", "guide_unconditional": False, "query_tile": (1, 1),
+}  # fmt: skip
+OUTPUT: Mapping[str, Any] = {**OFF, "override": "output", "guide_unconditional": False}
+BOTH: Mapping[str, Any] = {**OFF, "override": "both", "context_until": 0.7}
+CONTEXT: Mapping[str, Any] = {**OFF, "override": "context", "context_until": 1.0}
 
 
 def variants() -> list[Variant]:
     """All rows that denoise."""
     return [
+        Variant("default", "anchored", core=True),
+        Variant("clipped windows (naive)", "no guide", CLIPPED, core=True),
         Variant("full attention", "no guide", None, core=True),
-        Variant("blocks (naive)", "no guide", {**NAIVE, "window_mode": "blocks"}),
-        Variant("clipped windows (naive)", "no guide", {**NAIVE, "window_mode": "clipped"}, core=True),
-        Variant("inward windows", "no guide", {"guide": "none", "query_tile": (1, 1)}, core=True),
-        Variant("paper: full guide, output, every step", "full guide", {**PAPER, "refresh_interval": 1}),
         Variant("paper: every 2 steps", "full guide", {**PAPER, "refresh_interval": 2}, core=True),
+        Variant("output, every 2 steps", "downsampled guide", {**OUTPUT, "refresh_interval": 2}, core=True),
+        Variant("output and context", "downsampled guide", BOTH, core=True),
+        *(
+            Variant(f"{name}, strength {strength}", f"strength {strength}", choices, strength, large=strength > 0.7)
+            for strength in (1.0, 0.85, 0.5)
+            for name, choices in (("clipped windows (naive)", CLIPPED), ("default", {}))
+        ),
+        Variant("anchored above 0.5", "anchored", {"anchor_above": 0.5}, large=True),
+        Variant("anchored above 0.7", "anchored", {"anchor_above": 0.7}, large=True),
+        Variant("anchored above 0.7, output and context", "anchored", {**BOTH, "anchor_above": 0.7}, large=True),
+        Variant("inward windows", "no guide", {"guide": "none", "query_tile": (1, 1)}, large=True),
+        Variant("blocks (naive)", "no guide", {**NAIVE, "window_mode": "blocks"}),
+        Variant("paper: full guide, output, every step", "full guide", {**PAPER, "refresh_interval": 1}),
         Variant("paper: every 5 steps", "full guide", {**PAPER, "refresh_interval": 5}),
         Variant("paper: both passes guided", "full guide", {**PAPER, "guide_unconditional": True}),
-        Variant("full guide, both overrides", "full guide", {"guide": "full"}),
-        Variant("output, every step", "downsampled guide, output", {**OUTPUT, "refresh_interval": 1}),
-        Variant("output, every 2 steps", "downsampled guide, output", {**OUTPUT, "refresh_interval": 2}, core=True),
-        Variant("output, every 5 steps", "downsampled guide, output", {**OUTPUT, "refresh_interval": 5}),
-        Variant("output, frozen after a tenth", "downsampled guide, output", {**OUTPUT, "refresh_until": 0.1}),
-        Variant("output, both passes guided", "downsampled guide, output", {**OUTPUT, "guide_unconditional": True}),
-        Variant("context", "downsampled guide, context", {"override": "context"}, core=True),
-        Variant("default", "downsampled guide, both", core=True),
-        Variant("default, context to the end", "downsampled guide, both", {"context_until": 1.0}, core=True),
-        Variant("default, context in the first half", "downsampled guide, both", {"context_until": 0.5}),
-        Variant("default, every step", "downsampled guide, both", {"refresh_interval": 1}),
-        Variant("default, every 5 steps", "downsampled guide, both", {"refresh_interval": 5}),
-        Variant("default, frozen after a tenth", "downsampled guide, both", {"refresh_until": 0.1}),
-        Variant("prompted pass guided only", "downsampled guide, both", {"guide_unconditional": False}, core=True),
+        Variant("full guide, anchored", "full guide", {"guide": "full", "query_tile": (1, 1)}),
+        Variant("output, every step", "downsampled guide", {**OUTPUT, "refresh_interval": 1}),
+        Variant("output, every 5 steps", "downsampled guide", {**OUTPUT, "refresh_interval": 5}),
+        Variant("output, frozen after a tenth", "downsampled guide", {**OUTPUT, "refresh_until": 0.1}),
+        Variant("output, both passes guided", "downsampled guide", {**OUTPUT, "guide_unconditional": True}),
+        Variant("context", "downsampled guide", CONTEXT),
+        Variant("output and context, to the end", "downsampled guide", {**BOTH, "context_until": 1.0}),
+        Variant("default, every step", "anchored", {"refresh_interval": 1}),
+        Variant("default, every 5 steps", "anchored", {"refresh_interval": 5}),
+        Variant("default, frozen after a tenth", "anchored", {"refresh_until": 0.1}),
+        Variant("default, prompted pass guided only", "anchored", {"guide_unconditional": False}),
         Variant("default, logit scale off", "details", {"logit_scale": 1.0}),
-        Variant("default, a window per query", "details", PER_QUERY),
+        Variant("default, a window per query", "details", {"query_tile": (1, 1)}),
         Variant("default, shifted tiles", "details", {"shift_tiles": True}),
         Variant("default, tiles of two thirds", "details", tile_share=2 / 3),
         Variant("default, tiles of the whole window", "details", tile_share=1),
         Variant("default, whole-window tiles, shifted", "details", {"shift_tiles": True}, tile_share=1),
-        *(
-            Variant(f"{name}, strength {strength}", f"strength {strength}", choices, strength, core=strength > 0.7)
-            for strength in (0.5, 0.85, 1.0)
-            for name, choices in (("clipped windows (naive)", {**NAIVE, "window_mode": "clipped"}), ("default", {}))
-        ),
     ]
