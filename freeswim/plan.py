@@ -53,7 +53,7 @@ class Plan:
         return token_grid(size, frames, token=model.token_pixels, frames_per_latent=model.frames_per_latent)
 
     def sigma(self, step: int) -> float:
-        """Noise level of a step of stage 2, counted from its first, 0..1: flow matching's, with the flow shift."""
+        """Noise level of a step of stage 2, counted from its first, as the scheduler has it to 0.004."""
         shift, left = self.request.flow_shift, 1 - (self.begin + step) / self.request.steps
         return shift * left / (1 + (shift - 1) * left)
 
