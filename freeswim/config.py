@@ -23,11 +23,12 @@ class FreeSwimConfig:
 
     query_tile: tuple[int, int] = (1, 1)
     """(h, w) of a tile of queries that share one window. (1, 1) is the paper's window per query; a tile is never larger
-    than the window, and up to a third of it each way leaves hardly a seam (docs/quality.md: 1.08, two thirds 1.22)."""
+    than the window, and up to a third of it each way leaves no seam (docs/quality.md: 1.04 as with (1, 1); all of it
+    1.53)."""
 
     shift_tiles: bool = False
-    """Shift the tile grid by half a tile in every second block, so that no seam stays in one place. Only tiles
-    above a third of the window gain by it (docs/quality.md)."""
+    """Shift the tile grid by half a tile in every second block, so that no seam stays in one place. Hardly any tile
+    gains by it: of the whole window's 1.53 it leaves 1.50 (docs/quality.md)."""
 
     window_mode: WindowMode = "inward"
     """Where windows lie: "inward" moves a window at the border inside (the method), "clipped" cuts it off there and
@@ -36,21 +37,22 @@ class FreeSwimConfig:
     guide: Guide = "downsampled"
     """The forward pass that guides the window pass: "full" self-attention at the target size (the paper), "downsampled"
     latents at the trained size, or "none". Decided by docs/quality.md: with the same override the guide at the trained
-    size keeps one subject more often, 56 % against 38 %, and costs less."""
+    size keeps one subject more often, 47 % against 31 %, anchored 97 % against 69 %, and costs less."""
 
     override: Override = "output"
     """What the guide hands over: its cross-attention "output" replaces the window pass's own (the paper), its
     self-attention keys and values are further "context" for every window query, or "both". Decided by docs/quality.md:
-    one subject in 98 % of the clips, where output alone has 56 % and context alone 91 %."""
+    with the anchor, output alone keeps one subject in 97 % of the clips; the context adds 3 % and doubles attention."""
 
     context_until: float = 0.7
-    """Windows see the guide's keys and values in this first part of the steps only; an "output" override goes on to the
-    end. In (0, 1]; where nobody tells the number of steps it is 1. Decided by docs/quality.md: at 0.7 subjects are as
-    few as at 1 and the picture is crisper, at 0.5 copies come back."""
+    """Windows see the guide's keys and values, where these are handed over, in this first part of the steps only; an
+    "output" override goes on to the end. In (0, 1]; where nobody tells the number of steps it is 1. Decided by
+    docs/quality.md: at 0.7 one subject as often as at 1, 98 %, and detail 0.34 against 0.28."""
 
     anchor_above: float = 0.6
     """While the noise level is above this, the coarse structure of the clean estimate is the guide's (freeswim.anchor);
-    1 is never. Levels are flow matching's, 0..1, so that this does not depend on strength, steps or shift."""
+    1 is never. Levels are flow matching's, 0..1, so that this does not depend on strength, steps or shift. Decided by
+    docs/quality.md: one subject in 97 % of the clips (never: 47 %). Lower, the guide's coarse grid begins to show."""
 
     refresh_interval: int = 2
     """The guide runs at steps 0, P, 2P, ... and is reused between. 1 or more; the authors' default is 2.
@@ -58,12 +60,11 @@ class FreeSwimConfig:
 
     refresh_until: float = 1.0
     """The guide runs in this first part of the steps only and is frozen afterwards. In (0, 1]. A tenth is too little:
-    one clip in five then shows the wrong thing (docs/quality.md)."""
+    64 % of the clips then show the right thing, not 91 % (docs/quality.md)."""
 
     guide_unconditional: bool = True
     """Guide the unconditional pass too. Off, that pass is windows alone, as in the authors' cached mode: guidance then
-    amplifies the difference between the passes, and with context keys subjects shrink to 0.6 of their width and texture
-    softens (docs/quality.md)."""
+    amplifies the difference between the passes, and texture gets harsh (docs/quality.md: detail 0.57, with it 0.38)."""
 
     logit_scale: float | None = None
     """Factor on self-attention logits at the target size; 1 is off. None: sqrt(log(2hw) / log(hw)) of the window, the

@@ -281,6 +281,8 @@ def test_qualities_are_valid_settings_and_balanced_is_the_default(name: str) -> 
             steps=values["steps"],
             num_frames=values["frames"],
             refresh_interval=values["refresh_interval"],
+            override=values["override"],
+            anchor_above=values["anchor_above"],
         ).resolved()
         seen.append(operations(make_plan(request))["native"])
         if quality == "balanced":

@@ -1,8 +1,8 @@
 """Make the embedded model, the way it was made: a row of short runs that go on from each other's checkpoints.
 
-python -m training                                          all of it, about 20 minutes on one H100
+python -m training                                          all of it, about 40 minutes on one H100
 python -m training --from resume                            the later stages again
-python -m training --output /tmp/trial --scale 0.0005       a test of the machinery: two minutes on a CPU
+python -m training --output /tmp/trial --scale 0.0005       a test of the machinery: four minutes on a CPU
 """
 
 import argparse
@@ -46,6 +46,14 @@ def stages(output: Path, scale: float) -> dict[str, list[str]]:
         "resume": [
             *transformer, "--resume", *seconds(190), *clips(10000, batch=128, least=16), "--lr", "1.5e-3",
             "--seed", "2",
+        ],
+        "balance": [
+            *transformer, "--resume", *seconds(300), *clips(16000, batch=128, least=16), "--lr", "2e-3", "--seed", "7",
+            "--kinds", "sun", "moon", "balloon", "balloon", "boat", "boat",
+        ],
+        "complete": [
+            *transformer, "--resume", *seconds(446), *clips(20000, batch=128, least=16), "--lr", "2e-3",
+            "--seed", "11",
         ],
         "detector": [
             "training.train_detector", "--output", str(detector), *seconds(25),

@@ -1,5 +1,7 @@
 """Clips and their captions in bulk: what the VAE and the transformer are trained on."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -11,18 +13,23 @@ CLOSE_SHARE = 0.38  # crops of larger scenes: they teach what things look like u
 
 
 def sample_clips(
-    rng: np.random.Generator, count: int, aspect: str, captions: int = 1
+    rng: np.random.Generator,
+    count: int,
+    aspect: str,
+    captions: int = 1,
+    kinds: Sequence[str] = tuple(SUBJECT_COLOURS),
 ) -> tuple[list[Scene], list[View], list[list[str]]]:
     """`count` scenes, a view of each, and of each view a complete caption and `captions` - 1 random ones.
 
     Complete ones are what people ask for, and have the most colours to bind; few random ones leave nothing out.
+    `kinds`: of subject, in turn; one that is named twice comes twice as often.
     """
     scenes: list[Scene] = []
     views: list[View] = []
     texts: list[list[str]] = []
     for i in range(count):
         # one kind of subject in a row: the renderer draws only the kinds that a batch holds
-        kind = list(SUBJECT_COLOURS)[(i // 32) % len(SUBJECT_COLOURS)]
+        kind = kinds[(i // 32) % len(kinds)]
         scene = sample_scene(rng, aspect, kind)
         while held_out(scene):
             scene = sample_scene(rng, aspect, kind)

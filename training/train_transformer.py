@@ -9,6 +9,7 @@ predicts n - x0; s is drawn with the flow shift that the scheduler uses.
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from training.build import MAX_TOKENS, NATIVE_SHIFT, build_text_encoder, build_t
 from training.clips import render_bank, sample_clips, to_model
 from training.optim import Average, Trainer
 from training.render import Renderer
+from training.scenes import SUBJECT_COLOURS
 
 SHARES = {"wide": 0.84, "square": 0.08, "tall": 0.08}
 CAPTIONS = 3  # of each clip, the first of them complete
@@ -36,10 +38,16 @@ class Bank:
 
     @torch.no_grad()
     def __init__(
-        self, vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerFast, aspect: str, count: int, seed: int
+        self,
+        vae: AutoencoderKLWan,
+        tokenizer: PreTrainedTokenizerFast,
+        aspect: str,
+        count: int,
+        seed: int,
+        kinds: Sequence[str] = tuple(SUBJECT_COLOURS),
     ) -> None:
         device = vae.device
-        scenes, views, texts = sample_clips(np.random.default_rng(seed), count, aspect, CAPTIONS)
+        scenes, views, texts = sample_clips(np.random.default_rng(seed), count, aspect, CAPTIONS, kinds)
         flat = [text for several in texts for text in several]
         ids = tokenizer(flat, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt").input_ids
         self.ids = ids.view(count, CAPTIONS, MAX_TOKENS).to(device)
@@ -143,6 +151,8 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="start from the weights in --output")
     parser.add_argument("--seconds", type=float, default=370)
     parser.add_argument("--clips", type=int, default=24000)
+    parser.add_argument("--kinds", nargs="+", choices=SUBJECT_COLOURS, default=list(SUBJECT_COLOURS), metavar="KIND",
+                        help="of subject, in turn; one named twice comes twice as often")  # fmt: skip
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=1)
@@ -155,7 +165,7 @@ def main() -> None:
     vae = AutoencoderKLWan.from_pretrained(args.output / "vae", dtype=torch.float32).to(device).eval()
     tokenizer = build_tokenizer()
     banks = {
-        aspect: Bank(vae, tokenizer, aspect, int(args.clips * share), args.seed + i)
+        aspect: Bank(vae, tokenizer, aspect, int(args.clips * share), args.seed + i, args.kinds)
         for i, (aspect, share) in enumerate(SHARES.items())
     }
     print(f"{args.clips} clips drawn and encoded in {time.perf_counter() - started:.1f} s", flush=True)

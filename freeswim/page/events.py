@@ -10,7 +10,7 @@ from freeswim.own_video import OwnVideo, cut_for, default_target, describe, prob
 from freeswim.page import advanced, handlers, text
 from freeswim.page.limits import Gate
 from freeswim.page.parts import QUIET, Parts, Updates
-from freeswim.page.quality import quality_info, quality_values
+from freeswim.page.quality import FIELDS, quality_info, quality_values
 from freeswim.page.restore_events import DROP_ANYWHERE, wire_gallery, wire_restore
 from freeswim.page.run_events import wire_estimate, wire_runs
 from freeswim.page.runner import Run
@@ -69,10 +69,10 @@ def _wire_help(parts: Parts, gate: Gate) -> None:
         **QUIET,
     )
 
-    def choose_quality(name: str, quality: str) -> list[int]:
+    def choose_quality(name: str, quality: str) -> list[Any]:
         return list(quality_values(MODELS[name], quality).values())
 
-    settings = [fields[name] for name in ("steps", "frames", "refresh_interval")]
+    settings = [fields[name] for name in FIELDS]
     fields["quality"].input(choose_quality, [model, fields["quality"]], settings, **QUIET)
 
 

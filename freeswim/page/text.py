@@ -79,7 +79,8 @@ _ARGUMENTS = (
     "WIDTHxHEIGHT; strength 0..1; flow_shift; frames 4k+1{frames}; guide (downsampled, full, none); override "
     "(both, output, context); refresh_interval in steps; context_until, anchor_above and refresh_until 0..1; window, "
     "query_tile and guide_grid as HEIGHTxWIDTH in tokens; shift_tiles; window_mode (inward, clipped, blocks); "
-    "quality (draft, balanced, best) fills steps, frames and refresh_interval where they are None; "
+    "quality (draft, balanced, best) fills steps, frames, refresh_interval, override and anchor_above where they are "
+    "None; "
     "logit_scale; naive_mode (clipped, blocks); "
     "compare=False leaves the naive video out."
 )
