@@ -140,8 +140,10 @@ def test_previews_come_with_the_steps(runner: Runner, monkeypatch: pytest.Monkey
     monkeypatch.setattr(live, "_SHARE", 1e9)
     changes = list(runs.run_form(runner.run, FORM | {"steps": 6}))
     shown = [change["preview"] for change in changes if change.get("preview")]
-    assert len(shown) >= 3, "previews of the second stage, once the first has shown what its latents look like"
-    assert all('class="inset"' in html for html in shown)
+    assert len(shown) >= 8, "of both stages"
+    over_native = ['class="inset"' in html for html in shown]
+    assert over_native == sorted(over_native), "alone first, then in a corner of the native video"
+    assert set(over_native) == {False, True}
     animation = picture(shown[-1].split('src="')[1].split('"')[0])
     assert (animation.n_frames, animation.width, animation.height) == (2, 64, 64)  # type: ignore[attr-defined]
     assert changes[-1]["preview"] == "", "the last preview stays over the finished videos"
@@ -164,6 +166,7 @@ class ShortOfMemory:
 
     def __init__(self, pipeline: FreeSwimPipeline) -> None:
         self.pipeline = pipeline
+        self.pipe = pipeline.pipe
 
     def settings(self, request: Any, **_: Any) -> dict[str, Any]:
         return self.pipeline.settings(request)

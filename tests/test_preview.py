@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from freeswim.codec import encode
 from freeswim.embedded import MODEL_DIR
+from freeswim.page import live
 from freeswim.page.preview import LatentColours, latent_averages
 from training.clips import to_model
 from training.latent_colours import psnr
@@ -112,3 +113,37 @@ def test_the_shipped_map_shows_scenes_it_never_saw() -> None:
     wrong = [psnr(a, b.numpy()) for a, b in zip(shown, clips.flip(0), strict=True)]
     assert min(right) > 18
     assert min(right) > max(wrong) + 5
+
+
+@torch.no_grad()
+def test_a_model_without_a_map_is_learnt_from_a_part_of_its_first_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_PAUSE", 0.0)
+    monkeypatch.setattr(live, "_SHARE", 1e9)
+    monkeypatch.setattr(live, "_PART", 16)
+    pictures: list[NDArray[np.uint8]] = []
+
+    def keep(frames: NDArray[np.uint8]) -> str:
+        pictures.append(frames)
+        return "a picture"
+
+    monkeypatch.setattr(live, "animation", keep)
+    vae = AutoencoderKLWan.from_pretrained(MODEL_DIR / "vae").eval()
+    clip = to_uint8(Renderer()(unseen_scenes(np.random.default_rng(12), 1), [View()], (144, 256), 5))[0]
+    latents = encode(vae, to_model(clip[None]))
+
+    run = live.Live("a model of somebody's")
+    assert run.look(latents) is None, "nothing is known yet"
+    run.decode = live.decoder(vae)
+    run.look(latents)
+    assert psnr(pictures[0], clip.numpy()) > 17
+    run.learn(clip.numpy())
+    run.decode = None  # the whole video has said all there is
+    run.look(latents)
+    assert psnr(pictures[1], clip.numpy()) > psnr(pictures[0], clip.numpy())
+
+
+def test_a_vae_that_lies_elsewhere_is_not_fetched() -> None:
+    vae = AutoencoderKLWan.from_pretrained(MODEL_DIR / "vae").eval()
+    assert live.decoder(vae)(torch.zeros(1, 16, 1, 4, 4, device="meta")) is None
+    vae._hf_hook = object()
+    assert live.decoder(vae)(torch.zeros(1, 16, 1, 4, 4)) is None

@@ -1,6 +1,7 @@
 """The training code: the whole-clip VAE, the renderer, captions, optimisers, and that training learns."""
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -330,15 +331,17 @@ def test_clips_come_as_bytes_and_leave_for_the_vae(renderer: Renderer) -> None:
 
 def test_the_command_runs_what_the_readme_says() -> None:
     flags = {name: dict(itertools.pairwise(line)) for name, line in stages(EMBEDDED, 1.0).items()}
-    assert list(flags) == ["vae", "transformer", "resume", "detector", "sheet"]
-    assert [flags[name]["--seconds"] for name in ("vae", "transformer", "resume", "detector")] == [
-        "400",
-        "370",
-        "190",
-        "25",
-    ]
-    assert [flags[name]["--clips"] for name in ("vae", "transformer", "resume")] == ["3000", "24000", "10000"]
-    assert [flags[name]["--batch"] for name in ("vae", "transformer", "resume")] == ["16", "128", "128"]
+    readme = (Path(__file__).parents[1] / "training" / "README.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| .*? \| (.*) \|$", readme, flags=re.MULTILINE))
+    assert list(flags) == list(rows)
+    for name, row in rows.items():
+        if seconds := re.search(r"(\d+) s\b", row):
+            assert flags[name]["--seconds"] == seconds[1]
+        if clips := re.search(r"([\d,]+) clips", row):
+            assert flags[name]["--clips"] == clips[1].replace(",", "")
+        if rate := re.search(r"learning rate (\S+?)(,|$)", row):
+            assert flags[name]["--lr"] == rate[1]
+    assert {flags[name]["--batch"] for name in ("transformer", "resume", "balance", "complete")} == {"128"}
     assert flags["detector"]["--output"] == flags["sheet"]["--detector"] == str(WEIGHTS)
     assert flags["sheet"]["--prompts"] == "64"
 

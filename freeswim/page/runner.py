@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from freeswim import codec
-from freeswim.page.live import Live, poster
+from freeswim.page.live import Live, decoder, poster
 from freeswim.page.look import what_to_look_for
 from freeswim.page.source import Source, plan_of
 from freeswim.page.status import Status
@@ -118,6 +118,7 @@ class Runner:
                 job.news.put(Status(state="running", stage="load"))
                 pipeline = self._pipeline(job.request.model)
                 job.settings = job.settings_of(pipeline)
+                job.live.decode = decoder(pipeline.pipe.vae)
                 video = job.given_video()
                 result = pipeline(job.request, video=video, on_progress=job.on_progress, on_video=job.on_video)
             job.look = job.what_to_look_for(result, video)
