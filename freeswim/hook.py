@@ -10,15 +10,12 @@ branch and step from diffusers' cache context, runs the guide pass when it is du
 
 import inspect
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
 from diffusers import WanTransformer3DModel
 from diffusers.hooks.hooks import CacheContext, HookRegistry, ModelHook, StateManager
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
-from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from diffusers.utils.torch_utils import unwrap_module
 
 from freeswim.anchor import anchored, average_down
@@ -29,6 +26,7 @@ from freeswim.hoststore import HostStore
 from freeswim.processors import FreeSwimCrossAttnProcessor, FreeSwimSelfAttnProcessor
 from freeswim.rotary import rotary_embedding, scaled_positions
 from freeswim.state import BlockRecord, BranchState, Conductor, ForwardPass, Grid, GuideRecord, Slot
+from freeswim.support import check_stock_processors, check_supported, without_accelerate_hook
 from freeswim.windows import guide_grid
 
 _HOOK_NAME = "freeswim"
@@ -74,8 +72,8 @@ def apply_freeswim(transformer: WanTransformer3DModel, config: FreeSwimConfig, *
     registry = HookRegistry.check_if_exists_or_initialize(module)
     if registry.get_hook(_HOOK_NAME) is not None:
         raise ValueError("FreeSwim is already applied to this transformer: call remove_freeswim(transformer) first.")
-    _check_stock_processors(module)
-    with _without_accelerate_hook(module):
+    check_stock_processors(module)
+    with without_accelerate_hook(module):
         registry.register_hook(FreeSwimHook(config, record), _HOOK_NAME)
     registry.invalidate_child_registries_cache()
 
@@ -84,7 +82,7 @@ def remove_freeswim(transformer: WanTransformer3DModel) -> None:
     """Put the stock transformer back, with the very processors it had. Does nothing where FreeSwim is not applied."""
     module = unwrap_module(transformer)
     registry = HookRegistry.check_if_exists_or_initialize(module)
-    with _without_accelerate_hook(module):
+    with without_accelerate_hook(module):
         registry.remove_hook(_HOOK_NAME, recurse=False)
     registry.invalidate_child_registries_cache()
 
@@ -138,7 +136,7 @@ class FreeSwimHook(ModelHook):  # type: ignore[misc]  # diffusers is untyped
         if grid[1] <= self.config.window[0] and grid[2] <= self.config.window[1]:
             return forward(**inputs)
 
-        _check_supported(module)
+        check_supported(module)
         record, with_context = None, False
         if self._is_guided(context.name):
             branch: BranchState = self.state_manager.get_state()
@@ -273,44 +271,3 @@ def _downsampled_inputs(
         timestep = timestep[:, :1].expand(-1, guide[0] * guide[1] * guide[2])
     # The scheduler's timestep is proportional to sigma, whatever the factor.
     return {"hidden_states": latents, "timestep": timestep.to(torch.float32) * shrink}, sigma * shrink
-
-
-def _check_stock_processors(module: WanTransformer3DModel) -> None:
-    for name, processor in module.attn_processors.items():
-        if type(processor) is not WanAttnProcessor:
-            raise ValueError(
-                f"FreeSwim replaces stock attention: {name} is {type(processor).__name__}, not WanAttnProcessor."
-            )
-
-
-def _check_supported(module: WanTransformer3DModel) -> None:
-    """What cannot be known when FreeSwim is applied, since it may be switched on later."""
-    if module.blocks[0].attn1.processor._parallel_config is not None:
-        raise ValueError(
-            "FreeSwim's windows need the whole token grid on each device, and context parallelism splits it. "
-            "Load the transformer without enable_parallelism(), or remove_freeswim(transformer)."
-        )
-    if module.is_cache_enabled:
-        raise ValueError(
-            "FreeSwim does not combine with diffusers' own caching, which would mix guide and window passes: "
-            "call transformer.disable_cache()."
-        )
-
-
-@contextmanager
-def _without_accelerate_hook(module: torch.nn.Module) -> Iterator[None]:
-    """Take accelerate's offload hook off meanwhile, so that it stays the outermost wrapper of `module.forward`.
-
-    Pipelines take that hook off and on after every run, which restores the forward from before it: ours must be inside.
-    """
-    hook = getattr(module, "_hf_hook", None)
-    if hook is None:
-        yield
-        return
-    from accelerate.hooks import add_hook_to_module, remove_hook_from_module
-
-    remove_hook_from_module(module)
-    try:
-        yield
-    finally:
-        add_hook_to_module(module, hook)
