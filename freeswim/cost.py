@@ -54,7 +54,7 @@ SHAPES: Mapping[str, Shape] = {
 
 # Share of the measured speed that each kind of stage is taken to reach before one was observed: roughly what the
 # embedded model does on two cores, and Wan2.1-1.3B on an H100 (docs/performance.md).
-_CPU_SHARES = {"native": 0.5, "freeswim": 0.45, "naive": 0.4, "encode": 1.0, "decode": 1.2}
+_CPU_SHARES = {"native": 0.55, "freeswim": 0.62, "naive": 0.53, "encode": 1.2, "decode": 1.3}
 _GPU_SHARES = {"native": 0.55, "freeswim": 0.7, "naive": 0.3, "encode": 1.0, "decode": 1.0}
 
 # Bytes of activations per token and channel of the transformer, and per pixel and channel of the VAE's largest maps.
