@@ -55,7 +55,8 @@ def build_page(
         fill_width=True,
         delete_cache=(3600, 24 * 3600),  # seconds: how often to look, how old a video may get
     ) as page:
-        gr.HTML(f"<h1>{text.TITLE}</h1><p>{text.INTRO}</p>", elem_id="intro")
+        to_stage = f'<a href="#stage">{text.TO_STAGE}</a>'  # shown where the stage is below the form
+        gr.HTML(f"<h1>{text.TITLE}</h1><p>{text.INTRO}</p>{to_stage}", elem_id="intro")
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(elem_id="controls", min_width=280):
                 parts = _controls(MODELS[handlers.best_model()], gate)

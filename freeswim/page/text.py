@@ -4,6 +4,7 @@ from html import escape
 
 TITLE = "FreeSwim"
 
+TO_STAGE = "See an example"
 INTRO = (
     "FreeSwim makes a text-to-video model draw several times larger than it was trained for, without training it "
     "again. Beside it: the same prompt and the same noise, when small windows draw without a view of the whole scene."
