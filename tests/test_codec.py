@@ -70,7 +70,7 @@ def test_out_of_memory_is_met_with_smaller_tiles(monkeypatch: pytest.MonkeyPatch
     vae = tiny_vae()
     cramped = Cramped(vae, room=300)
     monkeypatch.setattr(vae, "decode", cramped)
-    latents = torch.randn(1, 4, 1, 8, 144)
+    latents = torch.randn(1, 4, 1, 8, 144, generator=torch.Generator().manual_seed(0))
     frames = codec.decode(vae, latents, Size(1152, 64))
     assert cramped.tried[:3] == [1152, 576, 288]
     assert set(cramped.tried[2:]) == {288}, "what fits is used to the end"
@@ -146,7 +146,8 @@ def test_tiled_encoding_is_close_to_whole_encoding() -> None:
 def test_tiled_decoding_is_close_to_whole_decoding() -> None:
     """A tile lacks the picture beyond its overlap, no more: the difference is small, and not larger at the seams."""
     vae = tiny_vae()
-    latents = torch.randn(1, 4, 1, 18, 72)
+    # of a dozen seeds the largest difference is 0.12 to 0.17 of the deviation; unseeded, one run in many came over
+    latents = torch.randn(1, 4, 1, 18, 72, generator=torch.Generator().manual_seed(1))
     whole = codec.decode(vae, latents, Size(576, 144)).astype(int)
     codec.set_tiling(vae, Size(576, 144), Size(256, 144), torch.device("cuda"))
     assert vae.use_tiling
