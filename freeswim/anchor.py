@@ -8,14 +8,13 @@ the resolution of that estimate a window pass then has no say about what is wher
 import torch
 import torch.nn.functional as F
 
-from freeswim.downsample import area_matrix
+from freeswim.downsample import average_down
 
 
-def average_down(latents_BCTHW: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Area averages of latents at `size` = (h, w), float32."""
-    rows, columns = (area_matrix(*pair) for pair in zip(latents_BCTHW.shape[-2:], size, strict=True))
-    x = latents_BCTHW.float()
-    return rows.to(x) @ x @ columns.to(x).T
+def clean_estimate(velocity_BCTHW: torch.Tensor, latents_BCTHW: torch.Tensor, sigma: float) -> torch.Tensor:
+    """The clean latents that a prediction amounts to, float32, without the conditions behind the noisy channels."""
+    channels = velocity_BCTHW.shape[1]
+    return latents_BCTHW[:, :channels].float() - sigma * velocity_BCTHW.float()
 
 
 def anchored(
@@ -32,8 +31,7 @@ def anchored(
     Returns:
         Like `velocity_BCTHW`.
     """
-    channels = velocity_BCTHW.shape[1]
-    clean = latents_BCTHW[:, :channels].float() - sigma * velocity_BCTHW.float()
+    clean = clean_estimate(velocity_BCTHW, latents_BCTHW, sigma)
     difference = clean_BCThw - average_down(clean, (clean_BCThw.shape[-2], clean_BCThw.shape[-1]))
     frames = difference.transpose(1, 2).flatten(0, 1)
     large = F.interpolate(frames, clean.shape[-2:], mode="bicubic").unflatten(0, (len(clean), -1)).transpose(1, 2)

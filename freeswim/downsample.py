@@ -17,6 +17,11 @@ def area_matrix(size: int, target: int) -> torch.Tensor:
     return overlap.clamp(min=0) / ratio
 
 
+def average_down(latents_BCTHW: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Area averages of latents at `size` = (h, w), float32."""
+    return _averaged(latents_BCTHW, *_area_matrices(latents_BCTHW, size))
+
+
 def downsample_latents(
     latents_BCTHW: torch.Tensor, size: tuple[int, int], *, sigma: float, noisy_channels: int
 ) -> tuple[torch.Tensor, float]:
@@ -31,11 +36,20 @@ def downsample_latents(
         The latents (B, C, T, h, w) in their dtype, and sigma' / sigma, by which the timestep shrinks too. Where a ratio
         of sizes is no integer, the noise of the outputs varies a little and its root mean square is used.
     """
-    rows, columns = (area_matrix(*pair) for pair in zip(latents_BCTHW.shape[-2:], size, strict=True))
+    rows, columns = _area_matrices(latents_BCTHW, size)
     # Independent noise averaged with weights w keeps sqrt(sum of w^2) of its deviation: 1 / r for r x r equal ones.
     noise = float((rows.square().sum(dim=1).mean() * columns.square().sum(dim=1).mean()).sqrt())
     divisor = (1 - sigma) + sigma * noise
-    x = latents_BCTHW.float()
-    x = rows.to(x) @ x @ columns.to(x).T
+    x = _averaged(latents_BCTHW, rows, columns)
     x[:, :noisy_channels] /= divisor
     return x.to(latents_BCTHW.dtype), noise / divisor
+
+
+def _area_matrices(latents_BCTHW: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    height, width = latents_BCTHW.shape[-2:]
+    return area_matrix(height, size[0]), area_matrix(width, size[1])
+
+
+def _averaged(latents_BCTHW: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    x = latents_BCTHW.float()
+    return rows.to(x) @ x @ columns.to(x).T

@@ -18,10 +18,10 @@ from diffusers.hooks.hooks import CacheContext, HookRegistry, ModelHook, StateMa
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.utils.torch_utils import unwrap_module
 
-from freeswim.anchor import anchored, average_down
+from freeswim.anchor import anchored, clean_estimate
 from freeswim.block import BlockHook
 from freeswim.config import FreeSwimConfig
-from freeswim.downsample import downsample_latents
+from freeswim.downsample import average_down, downsample_latents
 from freeswim.hoststore import HostStore
 from freeswim.processors import FreeSwimCrossAttnProcessor, FreeSwimSelfAttnProcessor
 from freeswim.rotary import rotary_embedding, scaled_positions
@@ -148,7 +148,7 @@ class FreeSwimHook(ModelHook):  # type: ignore[misc]  # diffusers is untyped
                 branch.record = None  # nothing is left to hand over: windows alone
             elif branch.record is None or self.config.refreshes_guide(branch.step, steps, sigma):
                 branch.record = None  # frees the old one before the guide needs memory
-                branch.record = self._run_guide(module, inputs, grid, context, with_context)
+                branch.record = self._run_guide(module, inputs, grid, sigma, with_context)
             record = branch.record
         scale = self.config.effective_logit_scale
         with self.conductor.running(ForwardPass("window", grid, record, scale, with_context)):
@@ -191,19 +191,16 @@ class FreeSwimHook(ModelHook):  # type: ignore[misc]  # diffusers is untyped
         return None if context.sigma is None else float(context.sigma)
 
     def _run_guide(
-        self, module: WanTransformer3DModel, inputs: dict[str, Any], grid: Grid, context: CacheContext, keeps_keys: bool
+        self, module: WanTransformer3DModel, inputs: dict[str, Any], grid: Grid, sigma: float | None, keeps_keys: bool
     ) -> GuideRecord:
         """Run the guide pass on the latents in `inputs` and return what it recorded, keys and values if asked for."""
-        logit_scale = self.config.effective_logit_scale
-        sigma = self._sigma(context)
-        guide = small = self._small_grid(grid)
+        guide, level, logit_scale = grid, sigma, self.config.effective_logit_scale
+        small = self._small_grid(grid)
         if self.config.guide == "downsampled":
             assert sigma is not None
-            changed, sigma = _downsampled_inputs(module, inputs, guide, sigma)
+            changed, level = _downsampled_inputs(module, inputs, small, sigma)
             inputs = inputs | changed
-            logit_scale = 1.0  # the model is at its trained size
-        else:
-            guide = grid
+            guide, logit_scale = small, 1.0  # the model is at its trained size
         key_rotary = None
         if keeps_keys:
             positions = [scaled_positions(size, target) for size, target in zip(guide, grid, strict=True)]
@@ -217,9 +214,8 @@ class FreeSwimHook(ModelHook):  # type: ignore[misc]  # diffusers is untyped
         )
         with self.conductor.running(ForwardPass("guide", guide, record, logit_scale)):
             output = self.fn_ref.original_forward(**inputs)
-        if sigma is not None and self.config.anchor_above < 1:
-            velocity = output[0].float()
-            clean = inputs["hidden_states"][:, : velocity.shape[1]].float() - sigma * velocity
+        if level is not None and self.config.anchors(sigma):
+            clean = clean_estimate(output[0], inputs["hidden_states"], level)
             record.clean = average_down(clean, _latent_size(module, small))
         return record
 

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from freeswim import FreeSwimConfig, FreeSwimPipeline, Request, apply_freeswim
-from freeswim.anchor import anchored, average_down
+from freeswim.anchor import anchored
+from freeswim.downsample import average_down
 from freeswim.plan import make_plan
 from tests.wan import random_latents, random_text, tiny_transformer
 

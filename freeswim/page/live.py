@@ -49,7 +49,7 @@ class Live:
         if began < self._next:
             return None
         try:
-            if self._provisional or not self._fits(latents):
+            if not self._is_known(latents):
                 self._learn_from_a_part(latents)
             if not self._fits(latents):
                 return None
@@ -63,7 +63,7 @@ class Live:
 
     def learn(self, frames: NDArray[np.uint8]) -> None:
         """Fits the colours to what the latest latents were decoded to, where the model is not known."""
-        if self._latest is not None and (self._provisional or not self._fits(self._latest)):
+        if self._latest is not None and not self._is_known(self._latest):
             try:
                 self._colours = LatentColours.fit(self._latest, frames)
                 self._provisional = False
@@ -78,6 +78,9 @@ class Live:
         frames = None if self.decode is None else self.decode(part)
         if frames is not None:
             self._colours, self._provisional = LatentColours.fit(part, frames), True
+
+    def _is_known(self, latents: torch.Tensor) -> bool:
+        return self._fits(latents) and not self._provisional
 
     def _fits(self, latents: torch.Tensor) -> bool:
         return self._colours is not None and self._colours.weight.shape[1] == latents.shape[1]
