@@ -333,15 +333,28 @@ def test_the_command_runs_what_the_readme_says() -> None:
     flags = {name: dict(itertools.pairwise(line)) for name, line in stages(EMBEDDED, 1.0).items()}
     readme = (Path(__file__).parents[1] / "training" / "README.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` \| .*? \| (.*) \|$", readme, flags=re.MULTILINE))
-    assert list(flags) == list(rows)
-    for name, row in rows.items():
-        if seconds := re.search(r"(\d+) s\b", row):
-            assert flags[name]["--seconds"] == seconds[1]
-        if clips := re.search(r"([\d,]+) clips", row):
-            assert flags[name]["--clips"] == clips[1].replace(",", "")
-        if rate := re.search(r"learning rate (\S+?)(,|$)", row):
-            assert flags[name]["--lr"] == rate[1]
-    assert {flags[name]["--batch"] for name in ("transformer", "resume", "balance", "complete")} == {"128"}
+    transformer = ("transformer", "resume", "balance", "complete")
+    assert list(flags) == list(rows) == ["vae", *transformer, "detector", "sheet"]
+
+    def said(name: str, pattern: str) -> str:
+        found = re.search(pattern, rows[name])
+        assert found, f"the README does not say {pattern} of {name}"
+        return found[1].replace(",", "")
+
+    for name in ("vae", *transformer, "detector"):
+        assert flags[name]["--seconds"] == said(name, r"(\d+) s\b")
+    for name in ("vae", *transformer):
+        assert flags[name]["--clips"] == said(name, r"([\d,]+) clips")
+    for name in transformer:
+        assert flags[name]["--lr"] == said(name, r"learning rate (\d\S*?)(?:,|$)")
+    assert [flags[name]["--seconds"] for name in ("vae", "transformer", "resume", "detector")] == [
+        "400",
+        "370",
+        "190",
+        "25",
+    ]
+    assert [flags[name]["--clips"] for name in ("vae", "transformer", "resume")] == ["3000", "24000", "10000"]
+    assert [flags[name]["--batch"] for name in ("vae", *transformer)] == ["16", "128", "128", "128", "128"]
     assert flags["detector"]["--output"] == flags["sheet"]["--detector"] == str(WEIGHTS)
     assert flags["sheet"]["--prompts"] == "64"
 
