@@ -44,8 +44,8 @@ from freeswim.windows import guide_grid
 
 SIZES = ("832x480", "1280x720", "1920x1088", "2560x1440", "3840x2160")
 TINY_SIZES = ("128x96", "192x160")
-# Ours: with the guide's context keys and cross-attention in every step (the package's default drops the keys at last,
-# and is "output" from there on), and as in the paper.
+# Ours: with the guide's context keys and cross-attention in every step, and with its cross-attention alone, as in the
+# paper and by default.
 BOTH: dict[str, Any] = {"override": "both", "context_until": 1.0}
 WAYS: dict[str, dict[str, Any]] = {
     "ours": BOTH,

@@ -133,8 +133,8 @@ def _chosen(args: argparse.Namespace, size: Size) -> list[Variant]:
     if not args.full:
         short = ("full attention", "clipped windows (naive)", "inward windows", "paper: every 2 steps", "default")
         return [v for v in rows if v.name in short]
-    place = FULL_SIZES.index(str(size)) if str(size) in FULL_SIZES else len(FULL_SIZES)
-    return [v for v in rows if place == 0 or v.core or (place == 1 and v.large)]
+    first, second = (str(size) == full for full in FULL_SIZES[:2])
+    return [v for v in rows if first or v.core or (second and v.large)]
 
 
 def _finish(args: argparse.Namespace, record: dict[str, Any], head: dict[str, Any], wait: Callable[[], Values]) -> None:
