@@ -94,20 +94,25 @@ def rotates(head_dim: int) -> bool:
 
 
 def norm_and_rotate(
-    x_BLC: torch.Tensor, weight: torch.Tensor | None, eps: float, rotary: tuple[torch.Tensor, torch.Tensor], heads: int
+    x_BLC: torch.Tensor,
+    weight: torch.Tensor | None,
+    eps: float,
+    rotary: tuple[torch.Tensor, torch.Tensor] | None,
+    heads: int,
 ) -> torch.Tensor:
     """RMS norm over all heads (none without `weight`), then the rotary embedding: (B, L, C) to (B, L, heads, D).
 
-    rotary: cos and sin as `freeswim.rotary.Rotary`.
+    rotary: cos and sin as `freeswim.rotary.Rotary`; None rotates nothing.
     """
     x_BLC = x_BLC.contiguous()
     batch, length, channels = x_BLC.shape
     dim = channels // heads
     out = torch.empty_like(x_BLC)
-    cos, sin = (part.contiguous() for part in rotary)
+    none = x_BLC  # stands for what the kernel doesn't read
+    cos, sin = (none, none) if rotary is None else (part.contiguous() for part in rotary)
     kernels.norm_and_rotate[(batch * length,)](
-        x_BLC, x_BLC if weight is None else weight, cos, sin, out, length, heads, eps,
-        NORMS=weight is not None, HEADS=triton.next_power_of_2(heads), HALF=dim // 2,
+        x_BLC, none if weight is None else weight, cos, sin, out, length, heads, eps,
+        NORMS=weight is not None, ROTATES=rotary is not None, HEADS=triton.next_power_of_2(heads), HALF=dim // 2,
         num_warps=8 if channels > 2048 else 4,
     )  # fmt: skip
     return out.unflatten(2, (heads, dim))

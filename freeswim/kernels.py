@@ -41,7 +41,7 @@ def add_and_norm(  # type: ignore[no-untyped-def]
 @triton.jit(do_not_specialize=["length"])
 def norm_and_rotate(  # type: ignore[no-untyped-def]
     x, weight, cos, sin, out, length, heads, eps,
-    NORMS: tl.constexpr, HEADS: tl.constexpr, HALF: tl.constexpr,
+    NORMS: tl.constexpr, ROTATES: tl.constexpr, HEADS: tl.constexpr, HALF: tl.constexpr,
 ):  # fmt: skip
     # Loaded flat, so that each thread reads neighbours; pairs are split from registers.
     row = tl.program_id(0).to(tl.int64)
@@ -54,13 +54,14 @@ def norm_and_rotate(  # type: ignore[no-untyped-def]
         value *= tl.rsqrt(tl.sum(value * value, 0) / channels + eps)
         value *= tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
         value = value.to(x.dtype.element_ty).to(tl.float32)
-    even, odd = tl.split(tl.reshape(value, (HEADS, HALF, 2)))
-    pair = 2 * tl.arange(0, HALF)
-    cosine = tl.load(cos + token * (2 * HALF) + pair)[None, :].to(tl.float32)
-    sine = tl.load(sin + token * (2 * HALF) + pair + 1)[None, :].to(tl.float32)
-    turned = tl.join(even * cosine - odd * sine, even * sine + odd * cosine)
-    turned = tl.reshape(turned, (HEADS * HALF * 2,)).to(out.dtype.element_ty)
-    tl.store(out + row * channels + column, turned, mask=inside)
+    if ROTATES:
+        even, odd = tl.split(tl.reshape(value, (HEADS, HALF, 2)))
+        pair = 2 * tl.arange(0, HALF)
+        cosine = tl.load(cos + token * (2 * HALF) + pair)[None, :].to(tl.float32)
+        sine = tl.load(sin + token * (2 * HALF) + pair + 1)[None, :].to(tl.float32)
+        turned = tl.join(even * cosine - odd * sine, even * sine + odd * cosine)
+        value = tl.reshape(turned, (HEADS * HALF * 2,))
+    tl.store(out + row * channels + column, value.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit(do_not_specialize=["count", "n1", "n2", "n3", "n4"])

@@ -28,6 +28,7 @@ from freeswim.progress import Progress, Stop, Tracker
 from freeswim.request import Request
 from freeswim.sizes import Size
 from freeswim.video import Video
+from freeswim.warmup import build_kernels_behind
 
 __all__ = ["FreeSwimPipeline", "Progress", "Result", "Stop", "Stopped", "Video"]
 
@@ -174,6 +175,7 @@ class FreeSwimPipeline:
     ) -> Iterator[Tracker]:
         """No gradients, progress, stop, times, and models back to where they rest."""
         self._stop.clear()
+        build_kernels_behind(self.pipe.transformer, self.pipe._execution_device)
         track = Tracker([Stage(name="prompt", kind="prompt"), *stages], on_progress, self._stop)
         try:
             with torch.no_grad():

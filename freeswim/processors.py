@@ -13,6 +13,7 @@ from diffusers.models.transformers.transformer_wan import (
 
 from freeswim import fused
 from freeswim.attention import window_attention
+from freeswim.attention.dense import attend
 from freeswim.rotary import apply_rotary, norm_and_rotate
 from freeswim.state import Conductor, Grid, Slot
 
@@ -114,14 +115,30 @@ class FreeSwimCrossAttnProcessor(_DelegatingProcessor):
         """`hidden_states` (B, T*H*W, C) to the same shape; layout and meaning as in WanAttnProcessor."""
         current = self.conductor.current
         record, own = current.record, self.slot.record
-        if record is None or own is None or not record.keeps_output:
-            return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
         if current.replays_output:
+            assert own is not None
             assert own.output is not None
+            assert record is not None
             return resize_tokens(own.output, record.grid, current.grid)
-        out = self.original(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
-        own.output = out
+        simple = attn.add_k_proj is None and attention_mask is None and rotary_emb is None
+        if current.phase != "stock" and simple and fused.available(hidden_states):
+            out = self._with_fused_norms(attn, hidden_states, encoder_hidden_states)
+        else:
+            out = self.original(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
+        if record is not None and own is not None and record.keeps_output:
+            own.output = out
         return out
+
+    def _with_fused_norms(
+        self, attn: WanAttention, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The arithmetic of WanAttnProcessor, whose norm of the queries walks through memory several times."""
+        query, key, value = _get_qkv_projections(attn, hidden_states, encoder_hidden_states)
+        query = norm_and_rotate(query, attn.norm_q, None, attn.heads)
+        key = norm_and_rotate(key, attn.norm_k, None, attn.heads)
+        value = value.unflatten(2, (attn.heads, -1))
+        out = attend(query, key, value, None, None, self._attention_backend)
+        return attn.to_out[1](attn.to_out[0](out.flatten(2, 3).type_as(query)))
 
 
 def resize_tokens(x_BLC: torch.Tensor, grid: Grid, target: Grid) -> torch.Tensor:

@@ -45,7 +45,7 @@ def norm_and_rotate(x_BLC: torch.Tensor, norm: Any, rotary: Rotary | None, heads
     """Wan's norm of queries or keys over all heads and then their rotary embedding: (B, L, C) to (B, L, heads, D)."""
     head_dim = x_BLC.shape[-1] // heads
     plain = type(norm) is nn.RMSNorm and norm.weight is not None and norm.eps is not None
-    if rotary is not None and plain and fused.rotates(head_dim) and fused.available(x_BLC, norm.weight, *rotary):
+    if plain and fused.rotates(head_dim) and fused.available(x_BLC, norm.weight, *(rotary or ())):
         return fused.norm_and_rotate(x_BLC, norm.weight, norm.eps, rotary, heads)
     normed = norm(x_BLC).unflatten(2, (heads, -1))
     return normed if rotary is None else apply_rotary(normed, rotary)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # these import torch, which must not happen before the settin
 
 # Waiting threads sleep: spinning ones slow the browser and the servers that tests start beside them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Without a GPU Triton's kernels run in its interpreter. Triton reads this when a kernel is defined.
+if shutil.which("nvidia-smi") is None:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 

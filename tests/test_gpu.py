@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from freeswim import FreeSwimConfig, apply_freeswim, fused, remove_freeswim
-from freeswim.attention import tiles, window_attention
+from freeswim import FreeSwimConfig, apply_freeswim, fused, kernels, remove_freeswim
+from freeswim.attention import exact, tiles, window_attention
 from freeswim.attention.plan import Cost
-from freeswim.config import Override
+from freeswim.attention.reference import dense_mask, reference_attention
+from freeswim.config import Override, WindowMode
+from freeswim.warmup import build_kernels_behind
+from freeswim.windows import axis_segments
 from tests.wan import random_latents, random_text, tiny_transformer
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
@@ -32,10 +35,12 @@ def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
 @pytest.mark.parametrize("context", [0, 77])
 @pytest.mark.parametrize("tile", [(1, 1), (3, 5), (9, 16)])
 @pytest.mark.parametrize("backend", ["native", "_native_flash", "_native_cudnn"])
-@pytest.mark.parametrize("plan", ["the cheapest", "a call per window"])
+@pytest.mark.parametrize("plan", ["the fastest", "the cheapest calls", "a call per window"])
 def test_window_attention_equals_the_reference(
     backend: str, tile: tuple[int, int], context: int, plan: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if plan != "the fastest":  # which for single queries is a kernel of our own
+        monkeypatch.setattr(exact, "is_faster", lambda *arguments: False)
     if plan == "a call per window":  # as at real sizes; on a grid this small one call under a mask would be cheaper
         monkeypatch.setattr(tiles, "_cost", lambda q, context_length: Cost(0, 0, 0, 1e9, 2**30))
     generator = torch.Generator("cuda").manual_seed(0)
@@ -47,12 +52,41 @@ def test_window_attention_equals_the_reference(
     q, k, v = (noise(tokens) for _ in range(3))
     pair: dict[str, Any] = {"context_k": noise(context), "context_v": noise(context)} if context else {}
     options: dict[str, Any] = {"grid": GRID, "window": WINDOW, "query_tile": tile}
-    exact = window_attention(q, k, v, **options, **pair, implementation="reference")
+    expected = window_attention(q, k, v, **options, **pair, implementation="reference")
     q, k, v = (x.bfloat16() for x in (q, k, v))
     pair = {name: x.bfloat16() for name, x in pair.items()}
     results = [window_attention(q, k, v, **options, **pair, backend=backend) for _ in range(3)]
-    assert relative_error(results[0], exact) < 1e-2
+    assert relative_error(results[0], expected) < 1e-2
     assert all(torch.equal(result, results[0]) for result in results), "calls on two streams must not race"
+
+
+EXACT: list[tuple[tuple[int, int, int], tuple[int, int], WindowMode]] = [
+    ((21, 17, 30), (9, 16), "inward"),
+    ((21, 17, 30), (9, 16), "clipped"),
+    ((5, 20, 36), (9, 16), "blocks"),
+    ((1, 40, 70), (12, 13), "inward"),
+    ((150, 5, 7), (3, 4), "inward"),
+]
+
+
+@pytest.mark.parametrize(("grid", "window", "mode"), EXACT)
+@pytest.mark.parametrize("dim", [64, 128])
+def test_exact_windows_equal_the_reference(
+    grid: tuple[int, int, int], window: tuple[int, int], mode: WindowMode, dim: int
+) -> None:
+    rows, columns = (axis_segments(size, side, mode=mode) for size, side in zip(grid[1:], window, strict=True))
+    generator = torch.Generator("cuda").manual_seed(0)
+    tokens = grid[0] * grid[1] * grid[2]
+    q, k, v = (torch.randn(2, tokens, 3, dim, generator=generator, device="cuda") for _ in range(3))
+    options: dict[str, Any] = {"frames": grid[0], "rows": rows, "columns": columns, "scale": None}
+    expected = reference_attention(q, k, v, **options, context=None)
+    q, k, v = (x.bfloat16() for x in (q, k, v))
+    out, sums = exact.exact_attention(q, k, v, **options, wants_sum=True)
+    assert relative_error(out, expected) < 1e-2
+    logits = torch.einsum("bhd,blhd->bhl", q[:, -1].float(), k.float()) * dim**-0.5
+    hidden = ~dense_mask(grid[0], rows, columns)[-1].cuda()
+    assert sums is not None
+    torch.testing.assert_close(sums[:, -1], logits.masked_fill(hidden, float("-inf")).logsumexp(-1), atol=1e-3, rtol=0)
 
 
 def outputs(config: FreeSwimConfig, **options: Any) -> list[torch.Tensor]:
@@ -89,3 +123,21 @@ def test_a_record_in_main_memory_changes_nothing(override: Override) -> None:
     config = FreeSwimConfig(window=(6, 8), query_tile=(2, 2), override=override)
     on_device, in_memory = outputs(config, record="device"), outputs(config, record="host")
     assert all(torch.equal(a, b) for a, b in zip(on_device, in_memory, strict=True))
+
+
+def test_no_step_waits_for_kernels_that_were_built_ahead() -> None:
+    names = ("add_and_norm", "norm_and_rotate", "copy_rows", "resize")
+
+    def built() -> dict[str, int]:
+        return {name: sum(len(cache[0]) for cache in getattr(kernels, name).device_caches.values()) for name in names}
+
+    for name in names:
+        getattr(kernels, name).device_caches.clear()
+    model = tiny_transformer(attention_head_dim=32, cross_attn_norm=True).to("cuda", torch.bfloat16)
+    thread = build_kernels_behind(model, torch.device("cuda"))
+    assert thread is not None
+    thread.join()
+    before = built()
+    assert all(before.values())
+    outputs(FreeSwimConfig(window=(6, 8), query_tile=(6, 8), override="both"))
+    assert built() == before

@@ -2,7 +2,8 @@
 
 The rows of keys that a row of tiles needs are copied once into a strip, column after column, so that a window of any
 columns is a view of it. Tiles whose windows lie at equal steps are one batched call over overlapping views. If the
-queries of a call have different windows, it has a mask. See `plan.py` for how calls are chosen.
+queries of a call have different windows, it has a mask. See `plan.py` for how calls are chosen. On a GPU, tiles too
+small for dense calls go to a kernel of our own (`exact.py`).
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from functools import lru_cache, partial
 
 import torch
 
+from freeswim.attention import exact
 from freeswim.attention.dense import Backend, attend, attend_with_sum, join, tells_sum
 from freeswim.attention.plan import Cost, Run, batches, plan_calls
 from freeswim.fused import copy_tokens
@@ -39,6 +41,13 @@ def tiled_attention(
     """
     # Joining two softmaxes costs a pass over the output; appending the context to every window costs copies of both.
     joins = context is not None and tells_sum(q_BLHD, backend)
+    if (joins or context is None) and exact.is_faster(q_BLHD, frames, rows, columns, scale):
+        out_BLHD, own_sum_BLH = exact.exact_attention(
+            q_BLHD, k_BLHD, v_BLHD, frames=frames, rows=rows, columns=columns, scale=scale, wants_sum=joins
+        )
+        if context is not None and own_sum_BLH is not None:
+            join(out_BLHD, own_sum_BLH, *attend_with_sum(q_BLHD, *context, scale, backend))
+        return out_BLHD
     appended = None if joins else context
     cost = _cost(q_BLHD, 0 if appended is None else appended[0].shape[1])
     row_runs, column_runs = plan_calls(rows, columns, frames=frames, cost=cost)
@@ -64,8 +73,7 @@ def tiled_attention(
         )  # fmt: skip
     out_BLHD = out_BTYXHD.flatten(1, 3)
     if joins and context is not None and sum_BTYXH is not None:
-        other_BLHD, other_sum_BLH = attend_with_sum(q_BLHD, *context, scale, backend)
-        join(out_BLHD, sum_BTYXH.flatten(1, 3), other_BLHD, other_sum_BLH)
+        join(out_BLHD, sum_BTYXH.flatten(1, 3), *attend_with_sum(q_BLHD, *context, scale, backend))
     return out_BLHD
 
 

@@ -1,0 +1,195 @@
+"""The Triton kernels on the CPU, in Triton's interpreter (tests/conftest.py asks for it), held to plain PyTorch.
+
+Their speed, and what compiled code does on a GPU, is for tests/test_gpu.py.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from freeswim import fused
+from freeswim.attention import exact, tiles, window_attention
+from freeswim.attention.reference import dense_mask, reference_attention
+from freeswim.config import WindowMode
+from freeswim.rotary import apply_rotary
+from freeswim.warmup import build_kernels, build_kernels_behind
+from freeswim.windows import axis_segments
+from tests.wan import tiny_transformer
+
+triton = pytest.importorskip("triton")
+kernels = pytest.importorskip("freeswim.kernels")
+pytestmark = pytest.mark.skipif(not triton.knobs.runtime.interpret, reason="there is a GPU: see tests/test_gpu.py")
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks small enough for small grids to have several, inner and outer ones."""
+    monkeypatch.setattr(exact, "_QUERIES", 32)
+    monkeypatch.setattr(exact, "_KEYS", 16)
+    exact._rows_of_a_block.cache_clear()
+
+
+CASES: list[tuple[tuple[int, int, int], tuple[int, int], tuple[int, int], WindowMode]] = [
+    ((3, 7, 9), (3, 4), (1, 1), "inward"),
+    ((3, 7, 9), (3, 4), (1, 1), "clipped"),
+    ((3, 7, 9), (3, 4), (1, 1), "blocks"),
+    ((3, 7, 9), (5, 6), (2, 3), "inward"),
+    ((2, 6, 11), (1, 1), (1, 1), "inward"),
+    ((1, 6, 11), (20, 3), (1, 1), "inward"),
+    ((7, 5, 4), (4, 9), (3, 2), "clipped"),
+    ((5, 3, 12), (2, 7), (1, 1), "inward"),
+]
+
+
+@pytest.mark.usefixtures("_small_blocks")
+@pytest.mark.parametrize(("grid", "window", "tile", "mode"), CASES)
+@pytest.mark.parametrize("block_rows", [1, 4])
+def test_exact_windows_equal_the_reference(
+    grid: tuple[int, int, int],
+    window: tuple[int, int],
+    tile: tuple[int, int],
+    mode: WindowMode,
+    block_rows: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exact, "_rows_of_a_block", lambda *geometry: block_rows)
+    frames, tokens = grid[0], grid[0] * grid[1] * grid[2]
+    rows, columns = (
+        axis_segments(size, extent, tile=side, mode=mode)
+        for size, extent, side in zip(grid[1:], window, tile, strict=True)
+    )
+    q, k, v = (noise(1, tokens, 2, 16, seed=i) for i in range(3))
+    options: dict[str, Any] = {"frames": frames, "rows": rows, "columns": columns, "scale": 0.3}
+    out, sums = exact.exact_attention(q, k, v, **options, wants_sum=True)
+    expected = reference_attention(q, k, v, **options, context=None)
+    torch.testing.assert_close(out, expected, atol=2e-6, rtol=1e-5)
+    logits = torch.einsum("blhd,bmhd->blhm", q, k) * 0.3
+    hidden = ~dense_mask(frames, rows, columns)[None, :, None]
+    torch.testing.assert_close(sums, logits.masked_fill(hidden, float("-inf")).logsumexp(-1), atol=1e-5, rtol=1e-5)
+    assert exact.exact_attention(q, k, v, **options)[1] is None
+
+
+@pytest.mark.usefixtures("_small_blocks")
+def test_small_tiles_go_to_the_kernel_and_are_joined_with_a_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on CUDA, but for the context's own attention, which plain PyTorch computes here."""
+
+    def with_sum(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = torch.einsum("blhd,bmhd->blhm", q.float(), k.float()) * q.shape[-1] ** -0.5
+        return torch.einsum("blhm,bmhd->blhd", logits.softmax(-1), v.float()).to(q.dtype), logits.logsumexp(-1)
+
+    monkeypatch.setattr(exact, "available", lambda *tensors: True)
+    monkeypatch.setattr(tiles, "tells_sum", lambda q, backend: True)
+    monkeypatch.setattr(tiles, "attend_with_sum", with_sum)
+    called: list[bool] = []
+    attention = exact.exact_attention
+
+    def counted(*tensors: torch.Tensor, wants_sum: bool, **options: Any) -> Any:
+        called.append(wants_sum)
+        return attention(*tensors, wants_sum=wants_sum, **options)
+
+    monkeypatch.setattr(exact, "exact_attention", counted)
+    q, k, v = (noise(2, 3 * 63, 2, 16, seed=i).half() for i in range(3))
+    context: dict[str, Any] = {
+        "context_k": noise(2, 5, 2, 16, seed=3).half(),
+        "context_v": noise(2, 5, 2, 16, seed=4).half(),
+    }
+    options: dict[str, Any] = {"grid": (3, 7, 9), "window": (3, 4)}
+    none: dict[str, Any] = {}
+    for keys in (none, context):
+        out = window_attention(q, k, v, **options, **keys)
+        full: dict[str, Any] = {name: x.float() for name, x in keys.items()}
+        expected = window_attention(q.float(), k.float(), v.float(), **options, **full, implementation="reference")
+        torch.testing.assert_close(out.float(), expected, atol=5e-3, rtol=5e-3)
+    assert called == [False, True]
+    window_attention(q, k, v, grid=(3, 7, 9), window=(9, 9), query_tile=(9, 9))
+    window_attention(q.float(), k.float(), v.float(), **options)
+    assert called == [False, True], "tiles that fill dense calls, and float32, do without"
+
+
+@pytest.mark.parametrize("heads", [2, 3])
+def test_the_norm_and_the_rotary_embedding_are_those_of_the_model(heads: int) -> None:
+    dim, eps = 16, 1e-6
+    x, weight = noise(2, 5, heads * dim), noise(heads * dim, seed=1)
+    angles = noise(1, 5, 1, dim // 2, seed=2).repeat_interleave(2, -1)
+    rotary = angles.cos(), angles.sin()
+    normed = F.rms_norm(x, x.shape[-1:], weight, eps).unflatten(2, (heads, dim))
+    torch.testing.assert_close(fused.norm_and_rotate(x, weight, eps, None, heads), normed)
+    torch.testing.assert_close(fused.norm_and_rotate(x, weight, eps, rotary, heads), apply_rotary(normed, rotary))
+    plain = x.unflatten(2, (heads, dim))
+    torch.testing.assert_close(fused.norm_and_rotate(x, None, eps, rotary, heads), apply_rotary(plain, rotary))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_adding_gating_and_norming_is_what_the_block_does(batch: int) -> None:
+    channels, eps = 24, 1e-6
+    x, y = noise(batch, 5, channels), noise(batch, 5, channels, seed=1)
+    gate, scale, shift = (noise(batch, 1, channels, seed=i) for i in (2, 3, 4))
+    norm = F.layer_norm(x, (channels,), eps=eps)
+    torch.testing.assert_close(fused.add_and_norm(x, scale=scale, shift=shift, eps=eps), norm * (1 + scale) + shift)
+    summed = x + y * gate
+    stream = x.clone()
+    assert fused.add_and_norm(stream, y, gate) is None
+    torch.testing.assert_close(stream, summed)
+    stream = x.clone()
+    affine = fused.add_and_norm(stream, y, gate, scale=scale[0, 0], shift=shift[0, 0], eps=eps, modulated=False)
+    torch.testing.assert_close(affine, F.layer_norm(summed, (channels,), scale[0, 0], shift[0, 0], eps))
+    torch.testing.assert_close(stream, summed)
+
+
+def test_tokens_are_copied_between_any_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "available", lambda *tensors: True)
+    source = noise(2, 3, 4, 5, 2, 8)
+    for order in ((0, 1, 2, 3, 4, 5), (0, 3, 1, 2, 4, 5), (0, 2, 3, 1, 4, 5)):
+        view = source[:, :, 1:3].permute(order)
+        target = torch.zeros(view.shape)
+        fused.copy_tokens(target, view)
+        assert torch.equal(target, view)
+    large = torch.zeros(2, 3, 6, 5, 2, 8)
+    fused.copy_tokens(large[:, :, 1:5], source)
+    assert torch.equal(large[:, :, 1:5], source)
+    assert not large[:, :, [0, 5]].any()
+
+
+@pytest.mark.parametrize("target", [(4, 9), (7, 6), (3, 5)])
+def test_tokens_are_resized_as_pictures_are(target: tuple[int, int]) -> None:
+    x = noise(2, 3 * 3 * 5, 24)
+    pictures = x.unflatten(1, (3, 3, 5)).flatten(0, 1).movedim(-1, 1)
+    expected = F.interpolate(pictures, target, mode="bilinear", align_corners=False).movedim(1, -1)
+    actual = fused.resize_tokens(x, (3, 3, 5), (3, *target))
+    torch.testing.assert_close(actual, expected.reshape(actual.shape))
+
+
+def test_what_is_built_ahead_runs_for_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That the blocks then find all kernels built is for tests/test_gpu.py."""
+    names = ("add_and_norm", "norm_and_rotate", "copy_rows", "resize")
+    run = dict.fromkeys(names, 0)
+
+    def counted(name: str) -> Any:
+        kernel = getattr(kernels, name)
+
+        class Counted:
+            def __getitem__(self, grid: Any) -> Any:
+                run[name] += 1
+                return kernel[grid]
+
+        return Counted()
+
+    for name in names:
+        monkeypatch.setattr(kernels, name, counted(name))
+    monkeypatch.setattr(fused, "available", lambda *tensors: True)
+    build_kernels(tiny_transformer(attention_head_dim=32, cross_attn_norm=True), torch.device("cpu"))
+    assert run == {"add_and_norm": 4, "norm_and_rotate": 3, "copy_rows": 1, "resize": 1}
+    assert build_kernels_behind(tiny_transformer(), torch.device("cpu")) is None, "there are none for the CPU"
