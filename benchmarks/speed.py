@@ -4,8 +4,8 @@
     python -m benchmarks.speed --sizes 1920x1088 --official ../FreeSwim-checkout --layers 4 --whole
 
 Every rival gets Wan2.1-1.3B's configuration with random weights in bfloat16, 81 frames and the trained window of 30x52
-tokens. A few layers are timed and scaled to 30 (`--whole` times the 30-layer step too). Forward passes are timed apart,
-after a warm-up, and composed to the refine stage: 35 steps with classifier-free guidance, the guide run every 5 steps.
+tokens. A few layers are timed and scaled to 30 (`--whole` times all 30 too). Forward passes are timed apart, after a
+warm-up, and composed to the refine stage: 35 steps with classifier-free guidance, the guide run every 5 steps.
 What is measured is written to `--output` as it comes, and is the last line printed, as JSON. `--tiny` runs everything
 in seconds on a CPU, which says nothing about speed.
 """
@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from benchmarks import speed_rivals as rivals
+from benchmarks.speed_first import first_step
 from benchmarks.speed_kernels import attention_times
 from benchmarks.speed_model import (
     TINY,
@@ -44,13 +45,15 @@ from freeswim.windows import guide_grid
 
 SIZES = ("832x480", "1280x720", "1920x1088", "2560x1440", "3840x2160")
 TINY_SIZES = ("128x96", "192x160")
-# Ours: with the guide's context keys and cross-attention in every step, and with its cross-attention alone, as in the
-# paper and by default.
-BOTH: dict[str, Any] = {"override": "both", "context_until": 1.0}
+# Ours, as FreeSwimConfig's fields. "output" is the paper's override, which the default anchors; "both" has context keys
+# in the first seven tenths of the steps, "context" in all.
 WAYS: dict[str, dict[str, Any]] = {
-    "ours": BOTH,
-    "output": {"override": "output"},
-    "compiled": BOTH | {"compiled": True},
+    "default": {},
+    "output": {"anchor_above": 1.0},
+    "exact": {"query_tile": (1, 1)},
+    "compiled": {"compiled": True},
+    "both": {"override": "both"},
+    "context": {"override": "both", "context_until": 1.0, "anchor_above": 1.0},
 }
 
 
@@ -74,14 +77,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", metavar="WxH", help=f"default: {' '.join(SIZES)}")
     parser.add_argument(
-        "--rivals", nargs="+", default=["ours", "stock"], choices=["ours", "output", "compiled", "stock"]
-    )
+        "--rivals", nargs="+", default=["default", "context", "stock"], choices=[*WAYS, "stock"], metavar="NAME",
+        help=f"what to time: {', '.join(WAYS)}, stock (default: default context stock)",
+    )  # fmt: skip
     parser.add_argument("--official", type=Path, metavar="PATH", help="a checkout of the authors' code, timed as well")
     parser.add_argument("--official-uncached", action="store_true", help="time the authors' uncached mode too")
     parser.add_argument("--layers", type=int, default=2, help="layers timed, scaled to the model's (default 2)")
-    parser.add_argument("--whole", action="store_true", help="time our step, and its memory, with all layers too")
+    parser.add_argument("--whole", action="store_true", help="time our default, and its memory, with all layers too")
+    parser.add_argument("--first-step", action="store_true", help="time the first step of a process, behind stage 1")
     parser.add_argument("--kernels", action="store_true", help="time the attention kernels alone")
     parser.add_argument("--flex", action="store_true", help="FlexAttention among the kernels")
+    parser.add_argument("--natten", action="store_true", help="NATTEN, if it is installed, among the kernels")
     parser.add_argument("--vae", action="store_true", help="time the VAE above the native size")
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which nothing new is begun")
     parser.add_argument("--tiny", action="store_true", help="tiny shapes, for a test on the CPU")
@@ -156,11 +162,17 @@ def jobs(setting: Setting, size: str, options: argparse.Namespace, *, rate: floa
     for name in (name for name in WAYS if name in options.rivals):
         made.append(Job(f"freeswim, {name}", partial(rivals.ours, setting, grid, layers, **WAYS[name]), size))
     if options.whole:
-        whole = partial(rivals.ours, setting, grid, setting.config["num_layers"], record="host", **BOTH)
-        made.append(Job("freeswim, all layers", whole, size))
+        # Of the largest sizes one timing is enough, and the record's place makes a hundredth of a difference.
+        places = (("", "auto"), (", record in main memory", "host"))
+        for name, record in places if math.prod(grid) < 200_000 else places[1:]:
+            whole = partial(rivals.ours, setting, grid, setting.config["num_layers"], record=record)
+            made.append(Job(f"freeswim, all layers{name}", whole, size))
+    if options.first_step:
+        made.append(Job("first step", partial(first_step, size, tiny=options.tiny), size))
     if options.kernels:
         full = math.prod(grid) <= 200_000
-        kernels = partial(attention_times, setting, grid, context, full=full, flex=options.flex)
+        others = {"flex": options.flex, "natten": options.natten}
+        kernels = partial(attention_times, setting, grid, context, full=full, **others)
         made.append(Job("kernels", kernels, size))
     if options.official is not None:
         for mode in ("cached", "uncached") if options.official_uncached else ("cached",):
@@ -180,7 +192,7 @@ def floors(setting: Setting, grid: Grid, context: int, rate: float) -> dict[str,
     def step(keys: int) -> float:
         return 2 * layers * (linear + attention_operations(setting, tokens, keys)) / rate
 
-    return {"ours": step(keys + context), "output": step(keys), "full attention": step(tokens)}
+    return {"context": step(keys + context), "output": step(keys), "full attention": step(tokens)}
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""Attention kernels of the speed benchmark: ours, full attention, and FlexAttention with exact windows per query."""
+"""Attention kernels of the speed benchmark: ours, full attention, and others' kernels for exact windows per query."""
 
+import importlib
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
@@ -17,7 +20,9 @@ from freeswim.windows import Segment, axis_segments, balanced_tile
 _BLOCK = 128
 
 
-def attention_times(setting: Setting, grid: Grid, context: int, *, full: bool, flex: bool) -> dict[str, Any]:
+def attention_times(
+    setting: Setting, grid: Grid, context: int, *, full: bool, flex: bool, natten: bool
+) -> dict[str, Any]:
     """Milliseconds and useful operations per second of one layer's self-attention, per kernel."""
     device, dtype = setting.device, setting.dtype
     heads, dim = setting.config["num_attention_heads"], setting.config["attention_head_dim"]
@@ -45,9 +50,15 @@ def attention_times(setting: Setting, grid: Grid, context: int, *, full: bool, f
             work, prepared = flex_exact(q, k, v, grid, setting.window)
             took = seconds(work, device, repeats=setting.repeats)
             results["per query, FlexAttention on permuted tokens"] = _rate(setting, took, tokens, exact) | prepared
-        name = "per query, dense calls under masks"
-        took = seconds(lambda: window_attention(q, k, v, **windows), device, repeats=setting.repeats)
-        results[name] = _rate(setting, took, tokens, exact)
+        if natten:
+            for name, work in natten_exact(q, k, v, grid, setting.window).items():
+                results[name] = _rate(setting, seconds(work, device, repeats=setting.repeats), tokens, exact)
+        ours = partial(window_attention, q, k, v, **windows)
+        took = seconds(ours, device, repeats=setting.repeats)
+        results["per query"] = _rate(setting, took, tokens, exact)
+        with patch("freeswim.attention.exact.is_faster", lambda *arguments: False):
+            took = seconds(ours, device, repeats=setting.repeats)
+        results["per query, dense calls"] = _rate(setting, took, tokens, exact)
     return results
 
 
@@ -79,6 +90,25 @@ def flex_exact(
     run()
     settle(q.device)
     return run, {"mask_s": built, "compile_s": time.perf_counter() - start}
+
+
+def natten_exact(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: Grid, window: tuple[int, int]
+) -> dict[str, Callable[[], torch.Tensor]]:
+    """The same windows by NATTEN's kernel for Hopper, in each of its tile shapes and schedules, its copies included."""
+    na3d = importlib.import_module("natten").na3d
+    tensors = tuple(x.unflatten(1, grid) for x in (q, k, v))
+    options = {"kernel_size": (grid[0], *window), "backend": "hopper-fna"}
+
+    def call(tile: tuple[int, int, int], schedule: str) -> torch.Tensor:
+        out: torch.Tensor = na3d(*tensors, **options, q_tile_shape=tile, kv_tile_shape=tile, kernel_schedule=schedule)
+        return out.flatten(1, 3)
+
+    shapes = (4, 4, 8), (2, 8, 8)
+    return {
+        f"per query, NATTEN hopper-fna {'x'.join(map(str, tile))} {schedule}": partial(call, tile, schedule)
+        for tile, schedule in product(shapes, ("coop", "pp"))
+    }
 
 
 def _tile_for(frames: int) -> tuple[int, int]:

@@ -48,6 +48,13 @@ class Setting:
     steps: int = 35
     interval: int = 5
     repeats: int = 3
+    strength: float = 0.7
+    flow_shift: float = 9.0
+
+    def sigma(self, step: int) -> float:
+        """Noise level of a step of the refine stage, which denoises from `strength` on."""
+        left = self.strength * (1 - step / self.steps)
+        return self.flow_shift * left / (1 + (self.flow_shift - 1) * left)
 
     @property
     def device(self) -> torch.device:

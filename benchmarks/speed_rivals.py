@@ -40,7 +40,10 @@ def stock(setting: Setting, grid: Grid, layers: int, backend: str) -> Result:
 def ours(
     setting: Setting, grid: Grid, layers: int, *, compiled: bool = False, record: str = "auto", **options: Any
 ) -> Result:
-    """FreeSwim as this package does it. `options` are FreeSwimConfig's."""
+    """FreeSwim as this package does it. `options` are FreeSwimConfig's.
+
+    Each kind of pass that the refine stage has (with the guide or without, and so on) is timed where it first occurs.
+    """
     transformer = random_transformer(setting, layers)
     if setting.device.type == "cuda":
         transformer.set_attention_backend(CUDNN)
@@ -51,25 +54,39 @@ def ours(
     arguments = inputs(setting, grid)
 
     def call(step: int, branch: str = "cond") -> object:
-        with transformer.cache_context(branch, step_index=step, sigma=0.9, num_inference_steps=setting.steps):
+        sigma = setting.sigma(step)
+        with transformer.cache_context(branch, step_index=step, sigma=sigma, num_inference_steps=setting.steps):
             return transformer(**arguments)
 
+    def timed(step: int, branch: str = "cond") -> float:
+        # Whole models are timed after passes of the same shapes, and take long.
+        warm_up = int(layers < setting.config["num_layers"])
+        return seconds(lambda: call(step, branch), setting.device, repeats=setting.repeats, warm_up=warm_up)
+
+    kinds = [_kind_of_pass(config, setting, step) for step in range(setting.steps)]
     apply_freeswim(transformer, config, record=record)  # type: ignore[arg-type]
     try:
-        guided = config.guide_unconditional
         first = seconds(lambda: call(0), setting.device, repeats=1, warm_up=0)
         peak = peak_memory(lambda: [call(step, b) for step in (0, 1) for b in ("cond", "uncond")], setting.device)
-        refresh = seconds(lambda: call(0), setting.device, repeats=setting.repeats, warm_up=0)
-        reuse = seconds(lambda: call(1), setting.device, repeats=setting.repeats, warm_up=0)
-        away = reuse if guided else seconds(lambda: call(1, "uncond"), setting.device, repeats=setting.repeats)
+        passes = {kind: timed(kinds.index(kind)) for kind in dict.fromkeys(kinds)}  # in the order in which they occur
+        away = None if config.guide_unconditional else timed(1, "uncond")
     finally:
         remove_freeswim(transformer)
-    due = refreshes(setting) * (2 if guided else 1)
-    stage = setting.steps * (reuse + away) + due * (refresh - reuse)
-    passes = {"guide and window": refresh, "window": reuse, "unconditional": away}
-    result = _result(passes, peak, layers, setting, step=reuse + away, stage=stage)
+    refresh, reuse = passes[kinds[0]], passes[kinds[1]]
+    stage = sum(passes[kind] + (away or passes[kind]) for kind in kinds)
     share = (refresh - reuse) / refresh
+    if away is not None:
+        passes["unconditional"] = away
+    result = _result(passes, peak, layers, setting, step=reuse + (away or reuse), stage=stage)
     return result | {"query_tile": list(tile), "first_call_excess_s": first - refresh, "guide_share_of_a_step": share}
+
+
+def _kind_of_pass(config: FreeSwimConfig, setting: Setting, step: int) -> str:
+    sigma = setting.sigma(step)
+    refreshes = config.refreshes_guide(step, setting.steps, sigma)
+    parts = ["guide and window" if refreshes else "window"]
+    parts += ["context"] * config.sees_context(step, setting.steps) + ["anchor"] * config.anchors(sigma)
+    return ", ".join(parts)
 
 
 def official(setting: Setting, grid: Grid, layers: int, checkout: Path, *, cached: bool) -> Result:
