@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import WanTransformer3DModel
 
 from freeswim import FreeSwimConfig, apply_freeswim, fused, kernels, remove_freeswim
 from freeswim.attention import exact, tiles, window_attention
@@ -89,9 +90,18 @@ def test_exact_windows_equal_the_reference(
     torch.testing.assert_close(sums[:, -1], logits.masked_fill(hidden, float("-inf")).logsumexp(-1), atol=1e-3, rtol=0)
 
 
+def model_on_gpu() -> WanTransformer3DModel:
+    """With a head size that the kernels take, in the precision in which `from_pretrained` would load it."""
+    model = tiny_transformer(attention_head_dim=32, cross_attn_norm=True).to("cuda")
+    for name, parameter in model.named_parameters():
+        if not any(part in name.split(".") for part in model._keep_in_fp32_modules):
+            parameter.data = parameter.data.bfloat16()
+    return model
+
+
 def outputs(config: FreeSwimConfig, **options: Any) -> list[torch.Tensor]:
-    """Two steps, the second on what the guide of the first left, with a head size that the kernels take."""
-    model = tiny_transformer(attention_head_dim=32, cross_attn_norm=True).to("cuda", torch.bfloat16)
+    """Two steps, the second on what the guide of the first left."""
+    model = model_on_gpu()
     apply_freeswim(model, config, **options)
     results = []
     for step in (0, 1):
@@ -133,7 +143,7 @@ def test_no_step_waits_for_kernels_that_were_built_ahead() -> None:
 
     for name in names:
         getattr(kernels, name).device_caches.clear()
-    model = tiny_transformer(attention_head_dim=32, cross_attn_norm=True).to("cuda", torch.bfloat16)
+    model = model_on_gpu()
     thread = build_kernels_behind(model, torch.device("cuda"))
     assert thread is not None
     thread.join()
