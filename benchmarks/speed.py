@@ -63,11 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     if options.tiny:
         setting = Setting(config=TINY, window=(3, 4), latent_frames=2, text_length=8, steps=10, repeats=1)
     report = Report(setting, options.output, limit=options.limit)
-    rate = matrix_rate(setting)
-    report.data["matrix_TFLOP/s"] = rate / 1e12
     report.measure(Job("speed_for_estimates", lambda: asdict(measure_speed(str(setting.device)))))
     for size in options.sizes or (TINY_SIZES if options.tiny else SIZES):
-        for job in jobs(setting, size, options, rate=rate):
+        for job in jobs(setting, size, options):
             report.measure(job)
     print(json.dumps(report.data))
     return report.data
@@ -88,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kernels", action="store_true", help="time the attention kernels alone")
     parser.add_argument("--flex", action="store_true", help="FlexAttention among the kernels")
     parser.add_argument("--natten", action="store_true", help="NATTEN, if it is installed, among the kernels")
-    parser.add_argument("--vae", action="store_true", help="time the VAE above the native size")
+    parser.add_argument(
+        "--vae", type=int, nargs="?", const=81, metavar="FRAMES", help="time the VAE above the native size (81 frames)"
+    )
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which nothing new is begun")
     parser.add_argument("--tiny", action="store_true", help="tiny shapes, for a test on the CPU")
     parser.add_argument("--output", type=Path, help="JSON file, rewritten after every measurement")
@@ -145,15 +145,12 @@ class Job:
     size: str | None = None
 
 
-def jobs(setting: Setting, size: str, options: argparse.Namespace, *, rate: float) -> list[Job]:
-    """All that `options` ask for at one size. At the native size everything fits into the window: stock alone.
-
-    rate: operations per second of a matrix product.
-    """
+def jobs(setting: Setting, size: str, options: argparse.Namespace) -> list[Job]:
+    """All that `options` ask for at one size. At the native size everything fits into the window: stock alone."""
     layers, cuda, grid = options.layers, setting.device.type == "cuda", setting.grid(size)
     context = grid[0] * math.prod(guide_grid(grid[1:], setting.window))
     native = all(side <= window for side, window in zip(grid[1:], setting.window, strict=True))
-    made = [Job("floor", partial(floors, setting, grid, context, rate), size)]
+    made = [Job("floor", partial(floors, setting, grid, context), size)]
     backends = ("_native_cudnn", "native", "_native_flash") if cuda and math.prod(grid) < 200_000 else ("native",)
     if "stock" in options.rivals:
         made += [Job(f"stock, {name}", partial(rivals.stock, setting, grid, layers, name), size) for name in backends]
@@ -180,19 +177,21 @@ def jobs(setting: Setting, size: str, options: argparse.Namespace, *, rate: floa
             made.append(Job(f"official, {mode}", work, size))
     if options.vae:
         trained = f"{16 * setting.window[1]}x{16 * setting.window[0]}"
-        made.append(Job("vae", partial(vae_times, setting, size, trained, tiny=options.tiny), size))
+        made.append(Job("vae", partial(vae_times, setting, size, trained, options.vae, tiny=options.tiny), size))
     return made
 
 
-def floors(setting: Setting, grid: Grid, context: int, rate: float) -> dict[str, float]:
-    """Seconds of a reuse step, both branches guided, at the matrix rate: with the context override, and without."""
+def floors(setting: Setting, grid: Grid, context: int) -> dict[str, float]:
+    """The rate of a matrix product on this device now, and the seconds at this rate of a reuse step, both branches
+    guided, with the context override and without, and of a step with full attention."""
     tokens, keys, layers = math.prod(grid), window_keys(setting, grid), setting.config["num_layers"]
-    linear = linear_operations(setting, tokens, cross_attention=False)
+    linear, rate = linear_operations(setting, tokens, cross_attention=False), matrix_rate(setting)
 
     def step(keys: int) -> float:
         return 2 * layers * (linear + attention_operations(setting, tokens, keys)) / rate
 
-    return {"context": step(keys + context), "output": step(keys), "full attention": step(tokens)}
+    result = {"context": step(keys + context), "output": step(keys), "full attention": step(tokens)}
+    return {"matrix_TFLOP/s": rate / 1e12} | result
 
 
 if __name__ == "__main__":

@@ -136,10 +136,16 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> float:
 
 
 def matrix_rate(setting: Setting) -> float:
-    """Operations per second of a large matrix product in the model's precision, on random numbers."""
+    """Operations per second of a large matrix product in the model's precision, on random numbers.
+
+    After a second of work: a GPU that was idle begins slowly.
+    """
     side = 8192 if setting.device.type == "cuda" else 256
     a, b = (torch.randn(side, side, device=setting.device, dtype=setting.dtype) for _ in range(2))
-    return 2 * side**3 / seconds(lambda: a @ b, setting.device, repeats=20, warm_up=5)
+    until = time.perf_counter() + (1.0 if setting.device.type == "cuda" else 0.0)
+    while time.perf_counter() < until:
+        seconds(lambda: a @ b, setting.device, repeats=20)
+    return 2 * side**3 / seconds(lambda: a @ b, setting.device, repeats=50)
 
 
 def linear_operations(setting: Setting, tokens: int, *, cross_attention: bool) -> float:

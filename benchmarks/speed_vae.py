@@ -20,13 +20,15 @@ def random_vae(setting: Setting, *, tiny: bool = False) -> AutoencoderKLWan:
         return AutoencoderKLWan(**(TINY if tiny else {})).eval().requires_grad_(False)
 
 
-def vae_times(setting: Setting, size: str, native: str, *, tiny: bool = False) -> Any:
-    """Seconds and GiB at the peak of decoding and encoding a video of `size`, tiled as in a run of the pipeline."""
+def vae_times(setting: Setting, size: str, native: str, frames: int, *, tiny: bool = False) -> Any:
+    """Seconds and GiB at the peak of decoding and encoding a video of `size`, tiled as in a run of the pipeline.
+
+    frames: 4k + 1.
+    """
     vae = random_vae(setting, tiny=tiny)
     target, small = (Size(*(int(side) for side in text.split("x"))) for text in (size, native))
-    frames = 4 * (setting.latent_frames - 1) + 1
     codec.set_tiling(vae, target, small, setting.device)
-    shape = (1, vae.config.z_dim, setting.latent_frames, target.height // 8, target.width // 8)
+    shape = (1, vae.config.z_dim, (frames - 1) // 4 + 1, target.height // 8, target.width // 8)
     latents = torch.randn(shape, device=setting.device)
     video = np.random.default_rng(0).integers(0, 256, (frames, small.height, small.width, 3), np.uint8)
 
@@ -36,7 +38,7 @@ def vae_times(setting: Setting, size: str, native: str, *, tiny: bool = False) -
     def encode() -> None:
         codec.encode_frames(vae, video, target, target, device=setting.device)
 
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {"frames": frames}
     with torch.no_grad():
         for name, work in {"decode": decode, "encode": encode}.items():
             result[name] = _timed(work, setting)
