@@ -35,12 +35,12 @@ from benchmarks.speed_model import (
     Setting,
     attention_operations,
     linear_operations,
-    matrix_rate,
+    sustained_rate,
     window_keys,
 )
 from benchmarks.speed_vae import vae_times
 from freeswim import __version__
-from freeswim.cost import measure_speed
+from freeswim.cost import Speed, measure_speed
 from freeswim.windows import guide_grid
 
 SIZES = ("832x480", "1280x720", "1920x1088", "2560x1440", "3840x2160")
@@ -63,9 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     if options.tiny:
         setting = Setting(config=TINY, window=(3, 4), latent_frames=2, text_length=8, steps=10, repeats=1)
     report = Report(setting, options.output, limit=options.limit)
-    report.measure(Job("speed_for_estimates", lambda: asdict(measure_speed(str(setting.device)))))
+    speed = measure_speed(str(setting.device))
+    report.data["speed_for_estimates"] = asdict(speed)
     for size in options.sizes or (TINY_SIZES if options.tiny else SIZES):
-        for job in jobs(setting, size, options):
+        for job in jobs(setting, size, options, speed):
             report.measure(job)
     print(json.dumps(report.data))
     return report.data
@@ -145,12 +146,12 @@ class Job:
     size: str | None = None
 
 
-def jobs(setting: Setting, size: str, options: argparse.Namespace) -> list[Job]:
+def jobs(setting: Setting, size: str, options: argparse.Namespace, speed: Speed) -> list[Job]:
     """All that `options` ask for at one size. At the native size everything fits into the window: stock alone."""
     layers, cuda, grid = options.layers, setting.device.type == "cuda", setting.grid(size)
     context = grid[0] * math.prod(guide_grid(grid[1:], setting.window))
     native = all(side <= window for side, window in zip(grid[1:], setting.window, strict=True))
-    made = [Job("floor", partial(floors, setting, grid, context), size)]
+    made = [Job("floor", partial(floors, setting, grid, context, speed), size)]
     backends = ("_native_cudnn", "native", "_native_flash") if cuda and math.prod(grid) < 200_000 else ("native",)
     if "stock" in options.rivals:
         made += [Job(f"stock, {name}", partial(rivals.stock, setting, grid, layers, name), size) for name in backends]
@@ -181,17 +182,20 @@ def jobs(setting: Setting, size: str, options: argparse.Namespace) -> list[Job]:
     return made
 
 
-def floors(setting: Setting, grid: Grid, context: int) -> dict[str, float]:
-    """The rate of a matrix product on this device now, and the seconds at this rate of a reuse step, both branches
-    guided, with the context override and without, and of a step with full attention."""
+def floors(setting: Setting, grid: Grid, context: int, speed: Speed) -> dict[str, float]:
+    """Rates of a matrix product, in short runs and after a second of work, and the seconds at the former of a reuse
+    step, both branches guided, with the context override and without, and of a step with full attention."""
     tokens, keys, layers = math.prod(grid), window_keys(setting, grid), setting.config["num_layers"]
-    linear, rate = linear_operations(setting, tokens, cross_attention=False), matrix_rate(setting)
+    linear = linear_operations(setting, tokens, cross_attention=False)
 
     def step(keys: int) -> float:
-        return 2 * layers * (linear + attention_operations(setting, tokens, keys)) / rate
+        return 2 * layers * (linear + attention_operations(setting, tokens, keys)) / speed.matrix
 
-    result = {"context": step(keys + context), "output": step(keys), "full attention": step(tokens)}
-    return {"matrix_TFLOP/s": rate / 1e12} | result
+    rates = {
+        "matrix_TFLOP/s": speed.matrix / 1e12,
+        "matrix_TFLOP/s after a second of work": sustained_rate(setting) / 1e12,
+    }
+    return rates | {"context": step(keys + context), "output": step(keys), "full attention": step(tokens)}
 
 
 if __name__ == "__main__":

@@ -135,11 +135,9 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> float:
     return torch.cuda.max_memory_allocated(device) / GIB
 
 
-def matrix_rate(setting: Setting) -> float:
-    """Operations per second of a large matrix product in the model's precision, on random numbers.
-
-    After a second of work: a GPU that was idle begins slowly.
-    """
+def sustained_rate(setting: Setting) -> float:
+    """Operations per second of a large matrix product in the model's precision, on random numbers, after a second of
+    such work, when a GPU has lowered its clock to stay within its power."""
     side = 8192 if setting.device.type == "cuda" else 256
     a, b = (torch.randn(side, side, device=setting.device, dtype=setting.dtype) for _ in range(2))
     until = time.perf_counter() + (1.0 if setting.device.type == "cuda" else 0.0)

@@ -120,6 +120,11 @@ class FreeSwimConfig:
         # One token has entropy 0, and nothing to correct.
         return math.sqrt(math.log(2 * tokens) / math.log(tokens)) if tokens > 1 else 1.0
 
+    @property
+    def tensors_recorded(self) -> int:
+        """How many a guide pass keeps of each block: the cross-attention's output, self-attention's keys and values."""
+        return {"output": 1, "context": 2, "both": 3}[self.override]
+
     def sees_context(self, step: int, steps: int | None) -> bool:
         """Whether windows see the guide's keys and values at a step of `steps`; None: their number is not known."""
         if self.guide == "none" or self.override == "output":

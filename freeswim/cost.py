@@ -55,7 +55,7 @@ SHAPES: Mapping[str, Shape] = {
 # Share of the measured speed that each kind of stage is taken to reach before one was observed: roughly what the
 # embedded model does on two cores, and Wan2.1-1.3B on an H100 (docs/performance.md).
 _CPU_SHARES = {"native": 0.55, "freeswim": 0.62, "naive": 0.53, "encode": 1.2, "decode": 1.3}
-_GPU_SHARES = {"native": 0.55, "freeswim": 0.7, "naive": 0.3, "encode": 1.0, "decode": 1.0}
+_GPU_SHARES = {"native": 0.55, "freeswim": 0.7, "naive": 0.3, "encode": 0.77, "decode": 0.77}
 
 # Bytes of activations per token and channel of the transformer, and per pixel and channel of the VAE's largest maps.
 _TOKEN_BYTES = 60
@@ -171,7 +171,7 @@ def memory(plan: Plan, *, accelerated: bool = False) -> int:
     shape = _shape(plan)
     size = plan.padded if plan.refines else plan.native
     values = math.prod(plan.grid(size)) * shape.width
-    block_record = 3 * shape.width * _guide_tokens(plan, plan.config)
+    block_record = plan.config.tensors_recorded * shape.width * _guide_tokens(plan, plan.config)
     if accelerated:
         # A block's record and the next one's are there at a time. All models run in half precision.
         return int(shape.weight_bytes + values * _GPU_TOKEN_BYTES + 2 * 2 * block_record)

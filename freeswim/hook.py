@@ -55,9 +55,9 @@ def apply_freeswim(transformer: WanTransformer3DModel, config: FreeSwimConfig, *
     offload with `use_stream=True` needs `offload_type="block_level"`: prefetching leaf by leaf expects that each leaf
     runs, and cross-attention that is overridden does not run.
 
-    record: where what the guide recorded is kept from step to step. With the context override that is 8.4 GiB a branch
-        for a 1.3B model and 81 frames. "host" is pinned main memory, copied behind the computation; "auto" takes it
-        when the CUDA device has too little left.
+    record: where what the guide recorded is kept from step to step. That is 2.8 GiB a branch for a 1.3B model and 81
+        frames, and with keys and values 8.4 GiB. "host" is pinned main memory, copied behind the computation; "auto"
+        takes it when the CUDA device has too little left.
 
     Raises:
         ValueError: Not a WanTransformer3DModel with stock attention processors, or FreeSwim is applied already.
@@ -229,7 +229,7 @@ class FreeSwimHook(ModelHook):  # type: ignore[misc]  # diffusers is untyped
         """Main memory for the record, if it is asked for or what the device has left would not do."""
         device, place = latents.device, self.record_place
         if place == "auto" and device.type == "cuda":
-            kept = {"output": 1, "context": 2, "both": 3}[self.config.override] * len(module.blocks)
+            kept = self.config.tensors_recorded * len(module.blocks)
             unit = latents.shape[0] * module.config.num_attention_heads * module.config.attention_head_dim
             needed = kept * math.prod(guide) + _LIVE_ACTIVATIONS * math.prod(grid)
             unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
