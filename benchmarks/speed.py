@@ -45,12 +45,14 @@ from freeswim.windows import guide_grid
 
 SIZES = ("832x480", "1280x720", "1920x1088", "2560x1440", "3840x2160")
 TINY_SIZES = ("128x96", "192x160")
-# Ours, as FreeSwimConfig's fields. "output" is the paper's override, which the default anchors; "both" has context keys
-# in the first seven tenths of the steps, "context" in all.
+# Ours, as FreeSwimConfig's fields. "paper" is the method as published: its guide has full attention at the target size
+# and guides the conditional branch. "output" is the default without its anchor; "both" has context keys in the first
+# seven tenths of the steps, "context" in all.
 WAYS: dict[str, dict[str, Any]] = {
     "default": {},
     "output": {"anchor_above": 1.0},
     "exact": {"query_tile": (1, 1)},
+    "paper": {"query_tile": (1, 1), "guide": "full", "guide_unconditional": False, "anchor_above": 1.0},
     "compiled": {"compiled": True},
     "both": {"override": "both"},
     "context": {"override": "both", "context_until": 1.0, "anchor_above": 1.0},
@@ -82,7 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--official", type=Path, metavar="PATH", help="a checkout of the authors' code, timed as well")
     parser.add_argument("--official-uncached", action="store_true", help="time the authors' uncached mode too")
     parser.add_argument("--layers", type=int, default=2, help="layers timed, scaled to the model's (default 2)")
-    parser.add_argument("--whole", action="store_true", help="time our default, and its memory, with all layers too")
+    parser.add_argument(
+        "--whole", nargs="*", choices=list(WAYS), metavar="NAME",
+        help="time these of ours, and their memory, with all layers too (default)",
+    )  # fmt: skip
     parser.add_argument("--first-step", action="store_true", help="time the first step of a process, behind stage 1")
     parser.add_argument("--kernels", action="store_true", help="time the attention kernels alone")
     parser.add_argument("--flex", action="store_true", help="FlexAttention among the kernels")
@@ -159,12 +164,8 @@ def jobs(setting: Setting, size: str, options: argparse.Namespace, speed: Speed)
         return made
     for name in (name for name in WAYS if name in options.rivals):
         made.append(Job(f"freeswim, {name}", partial(rivals.ours, setting, grid, layers, **WAYS[name]), size))
-    if options.whole:
-        # Of the largest sizes one timing is enough, and the record's place makes a hundredth of a difference.
-        places = (("", "auto"), (", record in main memory", "host"))
-        for name, record in places if math.prod(grid) < 200_000 else places[1:]:
-            whole = partial(rivals.ours, setting, grid, setting.config["num_layers"], record=record)
-            made.append(Job(f"freeswim, all layers{name}", whole, size))
+    if options.whole is not None:
+        made += _whole_models(setting, size, grid, options.whole or ["default"])
     if options.first_step:
         made.append(Job("first step", partial(first_step, size, tiny=options.tiny), size))
     if options.kernels:
@@ -180,6 +181,21 @@ def jobs(setting: Setting, size: str, options: argparse.Namespace, speed: Speed)
         trained = f"{16 * setting.window[1]}x{16 * setting.window[0]}"
         made.append(Job("vae", partial(vae_times, setting, size, trained, options.vae, tiny=options.tiny), size))
     return made
+
+
+def _whole_models(setting: Setting, size: str, grid: Grid, ways: Sequence[str]) -> list[Job]:
+    # Of the largest sizes one timing is enough: the record's place hardly makes a difference to time.
+    places = (("", "auto"), (", record in main memory", "host"))
+    layers = setting.config["num_layers"]
+    return [
+        Job(
+            f"freeswim, {way}, all layers{name}",
+            partial(rivals.ours, setting, grid, layers, record=place, **WAYS[way]),
+            size,
+        )
+        for way in ways
+        for name, place in (places if math.prod(grid) < 200_000 else places[1:])
+    ]
 
 
 def floors(setting: Setting, grid: Grid, context: int, speed: Speed) -> dict[str, float]:

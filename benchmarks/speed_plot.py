@@ -8,21 +8,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Beginnings of names in the results, label, colour, marker, and where a point's number stands (offset, alignment).
+# Beginning of names in the results, label, colour, marker, and where a point's number stands (offset, alignment).
 LINES = (
-    (("official, cached",), "the authors' code, cached", "#b3541e", "s", (-9, 4), "right"),
-    (("stock",), "stock diffusers, full attention", "#5b5b66", "^", (-9, 4), "right"),
-    (("freeswim, context",), "FreeSwim with context keys in every step", "#1f6fb2", "o", (7, -10), "left"),
-    (("freeswim, default", "freeswim, all layers"), "FreeSwim, the default", "#0f9d7a", "D", (7, -10), "left"),
+    ("official, cached", "the authors' code, cached", "#b3541e", "s", (-9, 4), "right"),
+    ("stock", "stock diffusers, full attention", "#5b5b66", "^", (-9, 4), "right"),
+    ("freeswim, context", "FreeSwim with context keys in every step", "#1f6fb2", "o", (7, -10), "left"),
+    ("freeswim, default", "FreeSwim, the default", "#0f9d7a", "D", (7, -10), "left"),
 )
 
 
-def stage_times(data: dict[str, Any], names: tuple[str, ...]) -> dict[float, float]:
+def stage_times(data: dict[str, Any], name: str) -> dict[float, float]:
     """Megapixels of a frame -> seconds of the refine stage; the fastest of a rival's variants."""
     times: dict[float, float] = {}
     for size, results in data["sizes"].items():
         width, height = (int(side) for side in size.split("x"))
-        measured = [value["stage_s"] for key, value in results.items() if key.startswith(names) and "stage_s" in value]
+        measured = [value["stage_s"] for key, value in results.items() if key.startswith(name) and "stage_s" in value]
         if measured:
             times[width * height / 1e6] = min(measured)
     return dict(sorted(times.items()))
@@ -35,8 +35,8 @@ def draw(data: dict[str, Any], file: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.8), dpi=150)
-    for names, label, colour, marker, place, side in LINES:
-        times = stage_times(data, names)
+    for name, label, colour, marker, place, side in LINES:
+        times = stage_times(data, name)
         axes.plot(list(times), list(times.values()), color=colour, marker=marker, label=label, linewidth=1.8)
         for x, y in times.items():
             text = f"{y:,.0f} s" if y < 3600 else f"{y / 3600:.1f} h"

@@ -40,6 +40,7 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exact, "_QUERIES", 32)
     monkeypatch.setattr(exact, "_KEYS", 16)
     exact._rows_of_a_block.cache_clear()
+    exact._beats_dense_calls.cache_clear()
 
 
 CASES: list[tuple[tuple[int, int, int], tuple[int, int], tuple[int, int], WindowMode]] = [
@@ -115,8 +116,9 @@ def test_small_tiles_go_to_the_kernel_and_are_joined_with_a_context(monkeypatch:
         torch.testing.assert_close(out.float(), expected, atol=5e-3, rtol=5e-3)
     assert called == [False, True]
     window_attention(q, k, v, grid=(3, 7, 9), window=(9, 9), query_tile=(9, 9))
+    window_attention(q, k, v, grid=(3, 7, 9), window=(7, 9))
     window_attention(q.float(), k.float(), v.float(), **options)
-    assert called == [False, True], "tiles that fill dense calls, and float32, do without"
+    assert called == [False, True], "queries that fill a dense call, and float32, do without"
 
 
 @pytest.mark.parametrize("heads", [2, 3])

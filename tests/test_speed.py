@@ -23,7 +23,19 @@ def test_the_whole_benchmark_runs_and_writes_what_it_prints(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "speed.json"
-    options = ["--tiny", "--kernels", "--whole", "--vae", "5", "--first-step", "--rivals", *speed.WAYS, "stock"]
+    options = [
+        "--tiny",
+        "--kernels",
+        "--whole",
+        "default",
+        "paper",
+        "--vae",
+        "5",
+        "--first-step",
+        "--rivals",
+        *speed.WAYS,
+        "stock",
+    ]
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
     data = speed.main([*options, "--output", str(file)])
     assert json.loads(file.read_text()) == json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -38,6 +50,10 @@ def test_the_whole_benchmark_runs_and_writes_what_it_prints(
         assert ours["stage_s"] == pytest.approx(2 * expected)
         assert ours["step_s"] == pytest.approx(2 * passes["window, anchor"])
         assert list(context) == ["guide and window, context", "window, context"]
+        paper = size["freeswim, paper"]
+        assert list(paper["passes_s"]) == ["guide and window", "window", "unconditional"]
+        assert paper["step_s"] == pytest.approx(paper["passes_s"]["window"] + paper["passes_s"]["unconditional"])
+        assert "freeswim, paper, all layers, record in main memory" in size
         assert size["first step"]["waited_s"] == size["first step"]["first_s"] - size["first step"]["again_s"]
         assert size["stock, native"]["stage_s"] == pytest.approx(data["steps"] * size["stock, native"]["step_s"])
         assert size["floor"]["output"] < size["floor"]["context"]

@@ -4,6 +4,8 @@ call's rows empty, and a call under a mask wastes its masked keys and cannot use
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import groupby
+from statistics import median_low
 
 import torch
 
@@ -27,12 +29,27 @@ _PRICE = 1.25  # of a pair of query and key, over a dense kernel's
 def is_faster(
     q_BLHD: torch.Tensor, frames: int, rows: Sequence[Segment], columns: Sequence[Segment], scale: float | None
 ) -> bool:
-    """Whether `exact_attention` takes such queries and beats dense calls, one for each tile."""
-    tile = frames * math.prod(max(s.queries[1] - s.queries[0] for s in axis) for axis in (rows, columns))
-    height, width = (max(s.keys[1] - s.keys[0] for s in axis) for axis in (rows, columns))
-    filled = tile / (-(-tile // _QUERIES) * _QUERIES)
+    """Whether `exact_attention` takes such queries and beats dense calls, one for each window."""
+    return _takes(q_BLHD) and (scale is None or scale > 0) and _beats_dense_calls(frames, tuple(rows), tuple(columns))
+
+
+@lru_cache(maxsize=64)
+def _beats_dense_calls(frames: int, rows: tuple[Segment, ...], columns: tuple[Segment, ...]) -> bool:
+    sharing = frames * _typical_run(rows) * _typical_run(columns)
+    filled = sharing / (-(-sharing // _QUERIES) * _QUERIES)
+    height, width = _longest(rows), _longest(columns)
     union = _keys_of_a_block(_rows_of_a_block(frames, height, width), frames, height, width) / (height * width)
-    return _PRICE * union < 1 / filled and _takes(q_BLHD) and (scale is None or scale > 0)
+    return _PRICE * union < 1 / filled
+
+
+def _typical_run(axis: tuple[Segment, ...]) -> int:
+    """How many neighbouring queries of an axis share a window, at the median: at its ends more do."""
+    runs = (list(run) for _, run in groupby(axis, key=lambda segment: segment.keys))
+    return median_low(run[-1].queries[1] - run[0].queries[0] for run in runs)
+
+
+def _longest(axis: Sequence[Segment]) -> int:
+    return max(segment.keys[1] - segment.keys[0] for segment in axis)
 
 
 def _takes(q_BLHD: torch.Tensor) -> bool:
@@ -63,7 +80,7 @@ def exact_attention(
     keys, values = (_column_by_column(x, (frames, height, width)) for x in (k_BLHD, v_BLHD))
     out = torch.empty_like(q_BLHD)
     sums = torch.empty(q_BLHD.shape[:3], dtype=torch.float32, device=q_BLHD.device) if wants_sum else None
-    block_rows = _rows_of_a_block(frames, *(max(s.keys[1] - s.keys[0] for s in axis) for axis in (rows, columns)))
+    block_rows = _rows_of_a_block(frames, _longest(rows), _longest(columns))
     span = _QUERIES // block_rows
     exact_kernel.attend_in_windows[(-(-height // block_rows) * -(-width * frames // span), heads, batch)](
         q_BLHD, keys, values, out, out if sums is None else sums,
