@@ -14,13 +14,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 with suppress(ImportError):
     import spaces  # noqa: F401
 
-import torch
 from gradio.utils import get_upload_folder
 
-from freeswim.cost import Meter
 from freeswim.page import handlers, zerogpu
 from freeswim.page.form import RUN_CSS, build_page
-from freeswim.page.limits import Gate, device_limits
+from freeswim.page.limits import Gate, device_limits, device_meter
 from freeswim.page.runner import Runner
 from freeswim.page.theme import CSS_PATH, theme
 
@@ -28,12 +26,12 @@ from freeswim.page.theme import CSS_PATH, theme
 def main() -> None:
     """Builds the page and serves it until it is interrupted."""
     # Inside gradio's own folder (GRADIO_TEMP_DIR), whose files it may serve.
-    runner = Runner(Path(get_upload_folder()))
+    runner = Runner(Path(get_upload_folder()), load=zerogpu.load if zerogpu.available() else None)
     if zerogpu.available():
         gate = Gate(zerogpu.meter(), zerogpu.limits(), zerogpu.lent_seconds)
         runner.preload(handlers.best_model())  # placed on the GPU in advance, so that no visitor pays for loading it
     else:
-        gate = Gate(Meter(accelerated=torch.cuda.is_available()), device_limits())
+        gate = Gate(device_meter(), device_limits())
     page = build_page(runner, gate=gate, gpu=zerogpu.on_gpu, places=zerogpu.PLACES if zerogpu.available() else 1)
     page.launch(
         theme=theme(),

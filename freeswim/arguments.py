@@ -7,6 +7,7 @@ from typing import Any, NoReturn, get_args
 
 from freeswim.config import Guide, Override, WindowMode
 from freeswim.models import MODELS
+from freeswim.offload import Offload
 from freeswim.request import CONFIG_FIELDS, NaiveMode, Request, parse_size, parse_tokens
 
 # What a file's settings say about these holds for its own model, or for its own model and size, only.
@@ -72,8 +73,8 @@ def build_parser() -> argparse.ArgumentParser:
     machine = parser.add_argument_group("where it runs")
     machine.add_argument("--device", metavar="NAME", help="cuda, cuda:1, cpu (default: cuda if there is one)")
     machine.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: by device")
-    machine.add_argument("--offload", choices=("none", "model", "group"), default="none",
-                         help="keep models in main memory while they rest: slower, far less GPU memory")  # fmt: skip
+    machine.add_argument("--offload", choices=get_args(Offload), default="auto",
+                         help="models wait in main memory for their turn (default: on a small GPU)")  # fmt: skip
 
     files = parser.add_argument_group("files")
     files.add_argument("--output", default="out.mp4", metavar="FILE",

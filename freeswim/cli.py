@@ -170,12 +170,9 @@ def _run(pipeline: "FreeSwimPipeline", job: Job, bar: ProgressBar) -> int:
 
 def _what_fits(job: Job) -> str:
     """The nearest settings that are expected to need less, for the end of a sentence; "" where none is known."""
-    import torch
+    from freeswim.page.limits import Gate, device_meter
 
-    from freeswim.cost import Meter
-    from freeswim.page.limits import Gate
-
-    gate = Gate(Meter(accelerated=torch.cuda.is_available()))
+    gate = Gate(device_meter())
     try:
         if job.clip is not None:
             return ""

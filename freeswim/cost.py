@@ -6,7 +6,7 @@ convolutions. The speed is that of a short matrix product and a short convolutio
 that each kind of stage reaches; those shares start from what was measured on a two-core CPU or on an H100 and then
 follow what runs in this process really took. Memory is weights, activations and the VAE's largest feature maps; on an
 accelerator it is the least that will do, since the guide's record moves to main memory and the VAE's tiles shrink where
-there is no room for more.
+there is no room for more, and with models that take turns it is the largest turn.
 """
 
 import math
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from freeswim.config import FreeSwimConfig
+from freeswim.offload import choose_offload
 from freeswim.plan import Plan
 from freeswim.sizes import Size
 from freeswim.windows import guide_grid
@@ -34,21 +35,27 @@ class Shape:
     encode_per_pixel: float
     decode_per_pixel: float
     vae_channels: int  # of the VAE's widest full-size feature map, over the square of its patch
-    weight_bytes: int  # of all components, as loaded on an accelerator
+    text_bytes: int  # of the text encoder's weights; these three as they are loaded on an accelerator
+    transformer_bytes: int
+    vae_bytes: int
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.text_bytes + self.transformer_bytes + self.vae_bytes
 
 
 SHAPES: Mapping[str, Shape] = {
     "embedded": Shape(
         layers=8, width=320, feed_forward=1280, encode_per_pixel=1.22e5, decode_per_pixel=1.91e5, vae_channels=8,
-        weight_bytes=100 << 20,
+        text_bytes=2 << 20, transformer_bytes=58 << 20, vae_bytes=40 << 20,
     ),
     "wan2.1-1.3b": Shape(
         layers=30, width=1536, feed_forward=8960, encode_per_pixel=5.19e6, decode_per_pixel=8.70e6, vae_channels=96,
-        weight_bytes=15 * GIB,
+        text_bytes=round(10.6 * GIB), transformer_bytes=round(2.65 * GIB), vae_bytes=round(0.5 * GIB),
     ),
     "wan2.1-14b": Shape(
         layers=40, width=5120, feed_forward=13824, encode_per_pixel=5.19e6, decode_per_pixel=8.70e6, vae_channels=96,
-        weight_bytes=40 * GIB,
+        text_bytes=round(10.6 * GIB), transformer_bytes=round(26.7 * GIB), vae_bytes=round(0.5 * GIB),
     ),
 }  # fmt: skip
 
@@ -62,6 +69,8 @@ _TOKEN_BYTES = 60
 _GPU_TOKEN_BYTES = 16  # blocks run fused there
 _PIXEL_BYTES = 80
 _PROCESS_BYTES = 900 << 20  # Python, torch and diffusers themselves
+CONTEXT_BYTES = 600 << 20  # CUDA's context and the workspaces of its libraries
+_GPU_TILE_BYTES = 66 * 256 * 256 * 4  # per channel: the VAE in float32 on the smallest tile that it is cut into
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,12 +131,14 @@ class Meter:
 
     speed: Speed | None = None
     accelerated: bool = False  # a GPU
+    gpu_memory: int | None = None  # bytes, by which offload="auto" decides; None: all models stay on the GPU
     _shares: dict[tuple[str, str], deque[float]] = field(default_factory=dict)  # (model, kind) -> the latest ones
 
     def estimate(self, plan: Plan) -> Estimate:
         """Raises ValueError for a model whose shape isn't known (a local folder)."""
         stages = {name: self._seconds(plan, name, work) for name, work in operations(plan).items()}
-        return Estimate(seconds=sum(stages.values()), stages=stages, memory=memory(plan, accelerated=self.accelerated))
+        needed = memory(plan, accelerated=self.accelerated, gpu_memory=self.gpu_memory)
+        return Estimate(seconds=sum(stages.values()), stages=stages, memory=needed)
 
     def observe(self, plan: Plan, seconds: Mapping[str, float]) -> None:
         """Takes note of how long the stages of a finished run took."""
@@ -166,15 +177,24 @@ def operations(plan: Plan) -> dict[str, float]:
     return work
 
 
-def memory(plan: Plan, *, accelerated: bool = False) -> int:
-    """Bytes at the peak of a run: of the accelerator the least that will do, else of the process."""
+def memory(plan: Plan, *, accelerated: bool = False, gpu_memory: int | None = None) -> int:
+    """Bytes at the peak of a run: of the accelerator the least that will do, else of the process.
+
+    gpu_memory: bytes of a GPU whose models take turns where `choose_offload` says so; None: all of them stay there.
+    """
     shape = _shape(plan)
     size = plan.padded if plan.refines else plan.native
     values = math.prod(plan.grid(size)) * shape.width
     block_record = plan.config.tensors_recorded * shape.width * _guide_tokens(plan, plan.config)
     if accelerated:
-        # A block's record and the next one's are there at a time. All models run in half precision.
-        return int(shape.weight_bytes + values * _GPU_TOKEN_BYTES + 2 * 2 * block_record)
+        # Half precision. Of the guide's record a block's part and the next one's are there at a time.
+        activations = values * _GPU_TOKEN_BYTES + 2 * 2 * block_record
+        tile = shape.vae_channels * _GPU_TILE_BYTES
+        if gpu_memory is None or choose_offload(shape.weight_bytes, gpu_memory) == "none":
+            most = shape.weight_bytes + max(activations, tile)
+        else:
+            most = max(shape.text_bytes, shape.transformer_bytes + activations, shape.vae_bytes + tile)
+        return int(most + CONTEXT_BYTES)
     record = 2 * shape.layers * block_record * 4  # of both branches
     frames = 12.0 * plan.request.num_frames * size.width * size.height  # float32 RGB
     vae = size.width * size.height * plan.model.frames_per_latent * shape.vae_channels * _PIXEL_BYTES + 2 * frames

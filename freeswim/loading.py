@@ -1,13 +1,14 @@
 """Loads a base model as a stock diffusers WanPipeline: device, precision, offloading, and errors people can read."""
 
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from diffusers import WanPipeline
 
 from freeswim.models import MODELS, BaseModel
+from freeswim.offload import Offload, choose_offload
 
-Offload = Literal["none", "model", "group"]
+__all__ = ["Offload", "load_pipeline", "place_pipeline"]
 
 
 def load_pipeline(
@@ -15,14 +16,15 @@ def load_pipeline(
     *,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
-    offload: Offload = "none",
+    offload: Offload = "auto",
 ) -> WanPipeline:
     """The model's pipeline on `device` (default: CUDA where there is one, else the CPU).
 
     dtype: of transformer and text encoder; default bfloat16 on CUDA, float32 elsewhere. Layers that the models keep in
         float32 stay so, and the VAE is always float32, as Wan's authors recommend (bfloat16 shows banding).
     offload: "model" keeps one component at a time on the GPU, "group" one layer at a time (slower, least memory);
-        both are diffusers' own.
+        both are diffusers' own. "auto" is "model" where all components would take more than a third of the GPU memory
+        that is free, else "none".
 
     Raises:
         ValueError: In one line, and before any download where that can be told: a device that isn't there, a model
@@ -32,11 +34,19 @@ def load_pipeline(
     place = _device(model, device)
     if offload not in get_args(Offload):
         raise ValueError(f"offload={offload!r} is unknown: use {', '.join(get_args(Offload))}")
-    if offload != "none" and place.type == "cpu":
+    if offload in ("model", "group") and place.type == "cpu":
         raise ValueError(f"offload={offload!r} needs an accelerator, but device={str(place)!r}: use offload 'none'")
     dtype = dtype or (torch.bfloat16 if place.type == "cuda" else torch.float32)
     pipe = _load(model, {"vae": torch.float32, "default": dtype})
     pipe.set_progress_bar_config(disable=True)
+    place_pipeline(pipe, place, offload)
+    return pipe
+
+
+def place_pipeline(pipe: WanPipeline, place: torch.device, offload: Offload = "auto") -> None:
+    """Puts a pipeline's components where `offload` says, as `load_pipeline` does."""
+    if offload == "auto":
+        offload = choose_offload(_weights(pipe), torch.cuda.mem_get_info(place)[0]) if place.type == "cuda" else "none"
     if offload == "model":
         pipe.enable_model_cpu_offload(device=place)
     elif offload == "group":
@@ -45,7 +55,12 @@ def load_pipeline(
         pipe.enable_group_offload(onload_device=place, offload_type="leaf_level", low_cpu_mem_usage=True)
     else:
         pipe.to(place)
-    return pipe
+
+
+def _weights(pipe: WanPipeline) -> int:
+    """Bytes of all parameters and buffers."""
+    modules = (part for part in pipe.components.values() if isinstance(part, torch.nn.Module))
+    return sum(tensor.nbytes for part in modules for tensor in (*part.parameters(), *part.buffers()))
 
 
 def _device(model: BaseModel, device: str | torch.device | None) -> torch.device:

@@ -89,7 +89,7 @@ class FreeSwimPipeline:
         *,
         device: str | torch.device | None = None,
         torch_dtype: torch.dtype | None = None,
-        offload: Offload = "none",
+        offload: Offload = "auto",
     ) -> "FreeSwimPipeline":
         """Loads a model by name or folder (see freeswim.models); device, precision, errors: see load_pipeline."""
         base = find_model(model) if isinstance(model, str) else model

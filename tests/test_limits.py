@@ -149,3 +149,19 @@ def test_off_zerogpu_nothing_is_wrapped() -> None:
     assert not zerogpu.available()
     assert zerogpu.on_gpu(run, Meter(speed=SPEED)) is run
     assert limits.Limits() == Limits(memory=None, seconds=None)
+
+
+def test_a_gpu_of_24_gb_is_offered_what_fits_when_models_take_turns() -> None:
+    wanted = Request(prompt="a", model="wan2.1-1.3b", width=3840, height=2160).resolved()
+    card = Limits(memory=24 * GIB)
+    resident, turns = (Gate(Meter(speed=SPEED, accelerated=True, gpu_memory=n), card) for n in (None, 24 * GIB))
+    assert resident.refusal(wanted) is not None
+    assert turns.refusal(wanted) is None
+
+
+def test_a_lent_gpu_keeps_its_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, dict[str, str]]] = []
+    load = staticmethod(lambda model, **options: asked.append((model, options)))
+    monkeypatch.setattr("freeswim.page.zerogpu.FreeSwimPipeline.from_pretrained", load)
+    zerogpu.load("embedded")
+    assert asked == [("embedded", {"offload": "none"})]

@@ -9,7 +9,10 @@ import pytest
 import torch
 from diffusers import WanPipeline
 
+from freeswim.cost import GIB
+from freeswim.loading import place_pipeline
 from freeswim.models import WAN_1_3B, BaseModel, find_model
+from freeswim.offload import Offload, choose_offload
 from freeswim.pipeline import FreeSwimPipeline
 from tests.wan import save_tiny_checkpoint
 
@@ -89,3 +92,46 @@ def test_weights_that_do_not_fit_the_configuration(tmp_path: Path) -> None:
 def test_a_folder_is_checked_again_when_it_is_loaded(model: BaseModel, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"model_index\.json is missing"):
         FreeSwimPipeline.from_pretrained(dataclasses.replace(model, source=str(tmp_path)), device="cpu")
+
+
+class Placed:
+    """Stands for a pipeline, and notes where it was put: no GPU is needed for that."""
+
+    def __init__(self) -> None:
+        part = torch.nn.Linear(1000, 1000, bias=False)
+        self.components = {"text_encoder": part, "tokenizer": None, "vae": None}
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **kwargs: self.calls.append(name)
+
+
+@pytest.mark.parametrize(
+    ("offload", "free", "call"),
+    [
+        ("auto", 13e6, "to"),
+        ("auto", 11e6, "enable_model_cpu_offload"),
+        ("none", 11e6, "to"),
+        ("model", 13e6, "enable_model_cpu_offload"),
+        ("group", 13e6, "enable_group_offload"),
+    ],
+)
+def test_models_take_turns_where_all_of_them_leave_too_little(
+    offload: Offload, free: float, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four megabytes of weights on GPUs with a little more and a little less than three times as much free."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free), 10**9))
+    pipe: Any = Placed()
+    place_pipeline(pipe, torch.device("cuda"), offload)
+    assert pipe.calls == [call]
+
+
+def test_a_cpu_keeps_everything() -> None:
+    pipe: Any = Placed()
+    place_pipeline(pipe, torch.device("cpu"))
+    assert pipe.calls == ["to"]
+
+
+def test_what_wan_does_on_the_usual_cards() -> None:
+    weights = round(13.75 * GIB)
+    assert [choose_offload(weights, n * GIB) for n in (12, 24, 32, 48, 80)] == ["model"] * 3 + ["none"] * 2

@@ -8,7 +8,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch._dynamo.utils import counters
 
-from benchmarks import speed
+from benchmarks import speed, speed_run
 from benchmarks.speed_kernels import flex_exact, row_major_mask
 from benchmarks.speed_model import TINY, Setting, linear_operations, window_keys
 from freeswim import FreeSwimConfig, apply_freeswim, remove_freeswim
@@ -23,19 +23,8 @@ def test_the_whole_benchmark_runs_and_writes_what_it_prints(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "speed.json"
-    options = [
-        "--tiny",
-        "--kernels",
-        "--whole",
-        "default",
-        "paper",
-        "--vae",
-        "5",
-        "--first-step",
-        "--rivals",
-        *speed.WAYS,
-        "stock",
-    ]
+    options = ["--tiny", "--kernels", "--vae", "5", "--first-step"]
+    options += ["--whole", "default", "paper", "--rivals", *speed.WAYS, "stock"]
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
     data = speed.main([*options, "--output", str(file)])
     assert json.loads(file.read_text()) == json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -67,6 +56,19 @@ def test_a_rival_that_fails_and_a_spent_limit_say_so(tmp_path: Path) -> None:
     assert "stage_s" in size["freeswim, default"]
     size = speed.main([*options, "--limit", "0"])["sizes"]["192x160"]
     assert all("not run" in value for value in size.values())
+
+
+def test_a_whole_run_tells_what_each_stage_took_and_was_expected_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "run.json"
+    options = ["--tiny", "--size", "128x96", "--frames", "5", "--steps", "3", "--compare", "--output", str(file)]
+    data = speed_run.main(options)
+    assert json.loads(file.read_text()) == json.loads(capsys.readouterr().out.splitlines()[-1])
+    stages = ["native", "decode native", "encode", "freeswim", "decode freeswim", "naive", "decode naive"]
+    assert list(data["expected_seconds"]) == stages
+    assert list(data["seconds"]) == ["prompt", *stages]
+    assert all(took > 0 for took in data["seconds"].values())
 
 
 def test_operations_are_counted_as_in_the_model() -> None:

@@ -21,6 +21,8 @@ class Variant:
     """None: the model's own."""
     tile_share: float | None = None
     """The query tile as a share of the window, each way. None: as in `choices`, or the default's third."""
+    guide_share: float | None = None
+    """The guide's grid as a share of the window, each way, in the trained shape. None: all of it."""
     core: bool = False
     """Run at every size."""
     large: bool = False
@@ -35,6 +37,8 @@ class Variant:
         choices = dict(self.choices)
         if self.tile_share is not None:
             choices["query_tile"] = tuple(round(side * self.tile_share) for side in default.window)
+        if self.guide_share is not None:
+            choices["guide_grid"] = tuple(round(side * self.guide_share) for side in default.window)
         return dataclasses.replace(default, **choices)
 
 
@@ -87,6 +91,8 @@ def variants() -> list[Variant]:
         Variant("default, every 5 steps", "anchored", {"refresh_interval": 5}),
         Variant("default, frozen after a tenth", "anchored", {"refresh_until": 0.1}),
         Variant("default, prompted pass guided only", "anchored", {"guide_unconditional": False}),
+        Variant("guide of three quarters", "anchored", guide_share=3 / 4, large=True),
+        Variant("guide of a half", "anchored", guide_share=1 / 2, large=True),
         Variant("default, logit scale off", "details", {"logit_scale": 1.0}),
         Variant("default, a window per query", "details", {"query_tile": (1, 1)}),
         Variant("default, shifted tiles", "details", {"shift_tiles": True}),

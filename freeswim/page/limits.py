@@ -40,6 +40,15 @@ def device_limits() -> Limits:
     return Limits(memory=memory)
 
 
+def device_meter() -> Meter:
+    """A meter of this device, as a model loaded by `load_pipeline` with offload="auto" runs on it."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return Meter()
+    return Meter(accelerated=True, gpu_memory=torch.cuda.get_device_properties(0).total_memory)
+
+
 @dataclass(frozen=True)
 class Gate:
     """Judges requests by what `meter` expects of them."""

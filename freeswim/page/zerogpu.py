@@ -10,6 +10,7 @@ from freeswim.cost import Estimate, Meter, Speed
 from freeswim.page.limits import Limits
 from freeswim.page.runner import Run, Update
 from freeswim.page.source import Source, plan_of
+from freeswim.pipeline import FreeSwimPipeline
 from freeswim.plan import Plan
 from freeswim.request import Request
 
@@ -45,6 +46,11 @@ def available() -> bool:
     except ImportError:
         return False
     return bool(Config.zero_gpu)
+
+
+def load(model: str) -> FreeSwimPipeline:
+    """A model for a lent GPU: `spaces` moves what lies there in and out as a whole."""
+    return FreeSwimPipeline.from_pretrained(model, offload="none")
 
 
 def meter() -> Meter:
