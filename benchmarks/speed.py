@@ -3,9 +3,10 @@
     python -m benchmarks.speed --output speed.json
     python -m benchmarks.speed --sizes 1920x1088 --official ../FreeSwim-checkout --layers 4 --whole
 
-Every rival gets Wan2.1-1.3B's configuration with random weights in bfloat16, 81 frames and the trained window of 30x52
-tokens. A few layers are timed and scaled to 30 (`--whole` times all 30 too). Forward passes are timed apart, after a
-warm-up, and composed to the refine stage: 35 steps with classifier-free guidance, the guide run every 5 steps.
+Every rival gets Wan2.1's configuration (the 1.3B model's, or `--model 14b`) with random weights in bfloat16, 81 frames
+and the trained window of 30x52 tokens (45x80). A few layers are timed and scaled to all (`--whole` times all too).
+Forward passes are timed apart, after a warm-up, and composed to the refine stage: 35 steps with classifier-free
+guidance, the guide run every 5 steps.
 What is measured is written to `--output` as it comes, and is the last line printed, as JSON. `--tiny` runs everything
 in seconds on a CPU, which says nothing about speed.
 """
@@ -31,6 +32,7 @@ from benchmarks.speed_kernels import attention_times
 from benchmarks.speed_model import (
     TINY,
     WAN_1_3B,
+    WAN_14B,
     Grid,
     Setting,
     attention_operations,
@@ -43,6 +45,7 @@ from freeswim import __version__
 from freeswim.cost import Speed, measure_speed
 from freeswim.windows import guide_grid
 
+MODELS = {"1.3b": Setting(config=WAN_1_3B), "14b": Setting(config=WAN_14B, window=(45, 80))}
 SIZES = ("832x480", "1280x720", "1920x1088", "2560x1440", "3840x2160")
 TINY_SIZES = ("128x96", "192x160")
 # Ours, as FreeSwimConfig's fields. "paper" is the method as published: its guide has full attention at the target size
@@ -60,8 +63,11 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    options = _parser().parse_args(arguments)
-    setting = Setting(config=WAN_1_3B)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.first_step and options.model != "1.3b":
+        parser.error("--first-step runs the 1.3B model")
+    setting = MODELS[options.model]
     if options.tiny:
         setting = Setting(config=TINY, window=(3, 4), latent_frames=2, text_length=8, steps=10, repeats=1)
     report = Report(setting, options.output, limit=options.limit)
@@ -76,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=list(MODELS), default="1.3b", help="Wan2.1's size (default 1.3b)")
     parser.add_argument("--sizes", nargs="+", metavar="WxH", help=f"default: {' '.join(SIZES)}")
     parser.add_argument(
         "--rivals", nargs="+", default=["default", "context", "stock"], choices=[*WAYS, "stock"], metavar="NAME",

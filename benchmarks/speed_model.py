@@ -27,6 +27,7 @@ WAN_1_3B: dict[str, Any] = {
     "num_layers": 30,
     "rope_max_seq_len": 1024,
 }
+WAN_14B: dict[str, Any] = WAN_1_3B | {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40}
 TINY: dict[str, Any] = WAN_1_3B | {
     "num_attention_heads": 2,
     "attention_head_dim": 24,

@@ -1,10 +1,14 @@
 """Draws docs/performance.png from the speed benchmark's results. For developers: needs matplotlib.
 
-python -m benchmarks.speed_plot benchmarks/results/speed-h100.json docs/performance.png
+python -m benchmarks.speed_plot benchmarks/results/speed-h100.json benchmarks/results/speed-h200.json \
+    docs/performance.png
+
+What a file doesn't have is taken from the next one: a rival may not run on every device.
 """
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +21,23 @@ LINES = (
 )
 
 
-def stage_times(data: dict[str, Any], name: str) -> dict[float, float]:
+def stage_times(files: Sequence[dict[str, Any]], name: str) -> dict[float, float]:
     """Megapixels of a frame -> seconds of the refine stage; the fastest of a rival's variants."""
     times: dict[float, float] = {}
-    for size, results in data["sizes"].items():
-        width, height = (int(side) for side in size.split("x"))
-        measured = [value["stage_s"] for key, value in results.items() if key.startswith(name) and "stage_s" in value]
-        if measured:
-            times[width * height / 1e6] = min(measured)
+    for data in reversed(files):  # the first file has the last word
+        for size, results in data["sizes"].items():
+            width, height = (int(side) for side in size.split("x"))
+            measured = [value["stage_s"] for key, value in results.items() if _is_of(key, name) and "stage_s" in value]
+            if measured:
+                times[width * height / 1e6] = min(measured)
     return dict(sorted(times.items()))
 
 
-def draw(data: dict[str, Any], file: Path) -> None:
+def _is_of(key: str, name: str) -> bool:
+    return key == name or key.startswith(f"{name},")
+
+
+def draw(files: Sequence[dict[str, Any]], file: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -36,12 +45,13 @@ def draw(data: dict[str, Any], file: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(8, 4.8), dpi=150)
     for name, label, colour, marker, place, side in LINES:
-        times = stage_times(data, name)
+        times = stage_times(files, name)
         axes.plot(list(times), list(times.values()), color=colour, marker=marker, label=label, linewidth=1.8)
         for x, y in times.items():
             text = f"{y:,.0f} s" if y < 3600 else f"{y / 3600:.1f} h"
             options = {"textcoords": "offset points", "xytext": place, "ha": side}
             axes.annotate(text, (x, y), fontsize=8, color=colour, **options)
+    data = files[0]
     sizes = {tuple(int(side) for side in size.split("x")): size for size in data["sizes"]}
     axes.set(xscale="log", yscale="log", ylabel="seconds of the refine stage")
     axes.set_xticks([width * height / 1e6 for width, height in sizes], [f"{w}×{h}" for w, h in sizes])
@@ -57,4 +67,5 @@ def draw(data: dict[str, Any], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    draw(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
+    *results, picture = sys.argv[1:]
+    draw([json.loads(Path(file).read_text()) for file in results], Path(picture))
