@@ -174,7 +174,8 @@ def jobs(setting: Setting, size: str, options: argparse.Namespace, speed: Speed)
     if options.whole is not None:
         made += _whole_models(setting, size, grid, options.whole or ["default"])
     if options.first_step:
-        made.append(Job("first step", partial(first_step, size, tiny=options.tiny), size))
+        for name, exact in (("first step", False), ("first step, exact", True)):
+            made.append(Job(name, partial(first_step, size, exact=exact, tiny=options.tiny), size))
     if options.kernels:
         full = math.prod(grid) <= 200_000
         others = {"flex": options.flex, "natten": options.natten}

@@ -1,8 +1,8 @@
 """How long does the first step of stage 2 wait, in a new process? Kernels are built and libraries loaded then.
 
-python -m benchmarks.speed_first 1920x1088
+python -m benchmarks.speed_first 1920x1088 [--exact]
 
-As in a run of the pipeline, stage 1 comes first, here for a few seconds, while kernels are built behind it. The last
+With `--exact` each query has a window of its own. As in a run of the pipeline, stage 1 comes first, here for a few seconds, while kernels are built behind it. The last
 line printed is JSON.
 """
 
@@ -24,9 +24,9 @@ _LAYERS = 2
 _NATIVE_SECONDS = 5.0  # that stage 1 is run here; 50 steps of the whole model take a minute
 
 
-def first_step(size: str, *, tiny: bool = False) -> dict[str, float]:
+def first_step(size: str, *, exact: bool = False, tiny: bool = False) -> dict[str, float]:
     """Seconds of a step's first pass in a new process and in its second run, the difference being what it waited."""
-    command = [sys.executable, "-m", "benchmarks.speed_first", size, *(["--tiny"] if tiny else [])]
+    command = [sys.executable, "-m", "benchmarks.speed_first", size, *["--exact"] * exact, *["--tiny"] * tiny]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
         raise RuntimeError(run.stderr[-300:])
@@ -34,11 +34,13 @@ def first_step(size: str, *, tiny: bool = False) -> dict[str, float]:
     return result
 
 
-def measure(setting: Setting, size: str, native: str, native_seconds: float) -> dict[str, Any]:
+def measure(setting: Setting, size: str, native: str, native_seconds: float, *, exact: bool) -> dict[str, Any]:
     """In this process, which must be new."""
     transformer = random_transformer(setting, _LAYERS)
     small, large = (inputs(setting, setting.grid(name)) for name in (native, size))
     grid = setting.grid(size)
+    tile = (1, 1) if exact else balanced_tile(grid[1:], setting.window)
+    config = FreeSwimConfig(window=setting.window, query_tile=tile)
 
     def timed(work: Callable[[], object]) -> float:
         settle(setting.device)
@@ -47,7 +49,7 @@ def measure(setting: Setting, size: str, native: str, native_seconds: float) -> 
         settle(setting.device)
         return time.perf_counter() - start
 
-    build_kernels_behind(transformer, setting.device)
+    build_kernels_behind(transformer, setting.device, [(grid, config)])
     native_first = timed(lambda: transformer(**small))
     passed = native_first
     while passed < native_seconds:
@@ -58,8 +60,7 @@ def measure(setting: Setting, size: str, native: str, native_seconds: float) -> 
             transformer(**large)
 
     def call() -> None:
-        tile = balanced_tile(grid[1:], setting.window)
-        apply_freeswim(transformer, FreeSwimConfig(window=setting.window, query_tile=tile))
+        apply_freeswim(transformer, config)
         step()
 
     first, again = timed(call), timed(step)
@@ -70,5 +71,11 @@ if __name__ == "__main__":
     tiny = "--tiny" in sys.argv
     chosen = Setting(config=TINY, window=(3, 4), latent_frames=2, text_length=8) if tiny else Setting(config=WAN_1_3B)
     with torch.no_grad():
-        made = measure(chosen, sys.argv[1], "64x48" if tiny else "832x480", 0.0 if tiny else _NATIVE_SECONDS)
+        made = measure(
+            chosen,
+            sys.argv[1],
+            "64x48" if tiny else "832x480",
+            0.0 if tiny else _NATIVE_SECONDS,
+            exact="--exact" in sys.argv,
+        )
     print(json.dumps(made))

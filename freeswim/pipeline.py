@@ -5,7 +5,7 @@ noise schedule (SDEdit, arXiv 2108.01073), with self-attention windows of the tr
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -128,7 +128,7 @@ class FreeSwimPipeline:
                 on_video(name, made)
             return made
 
-        with self._run(plan.stages(), result, on_progress) as track:
+        with self._run(plan, plan.stages(), result, on_progress, configs=plan.passes.values()) as track:
             prompt = self._encode_prompt(plan, track)
             base = video or finished("base", self._native(plan, prompt, track))
             noisy = self._noisy(plan, base, track) if plan.passes else None
@@ -140,7 +140,7 @@ class FreeSwimPipeline:
         """Stage 1 alone: the native video for the request, by the stock pipeline. Raises what a call raises."""
         plan = make_plan(request, self.model)
         result = Result(fps=self.model.fps, settings=self._settings(plan))
-        with self._run(plan.native_stages(), result, on_progress) as track:
+        with self._run(plan, plan.native_stages(), result, on_progress) as track:
             return self._native(plan, self._encode_prompt(plan, track), track)
 
     def refine(
@@ -156,11 +156,12 @@ class FreeSwimPipeline:
         config: default is the request's own. Raises what a call raises.
         """
         plan = make_plan(request, self.model, own_frames=len(video.frames))
+        config = config or plan.config
         result = Result(fps=video.fps, settings=self._settings(plan))
-        with self._run(plan.refine_stages("freeswim"), result, on_progress) as track:
+        with self._run(plan, plan.refine_stages("freeswim"), result, on_progress, configs=[config]) as track:
             prompt = self._encode_prompt(plan, track)
             noisy = self._noisy(plan, video, track)
-            return self._refined(plan, "freeswim", video, noisy, config or plan.config, prompt, track)
+            return self._refined(plan, "freeswim", video, noisy, config, prompt, track)
 
     def settings(self, request: Request, *, own_frames: int | None = None) -> dict[str, Any]:
         """What belongs into a video file: the resolved request and, under "run", what it comes to here. JSON-safe.
@@ -171,11 +172,18 @@ class FreeSwimPipeline:
 
     @contextmanager
     def _run(
-        self, stages: list[Stage], result: Result, on_progress: Callable[[Progress], object] | None
+        self,
+        plan: Plan,
+        stages: list[Stage],
+        result: Result,
+        on_progress: Callable[[Progress], object] | None,
+        *,
+        configs: Iterable[FreeSwimConfig] = (),
     ) -> Iterator[Tracker]:
-        """No gradients, progress, stop, times, and models back to where they rest."""
+        """No gradients, progress, stop, times, and models back to where they rest. `configs`: of the passes to come."""
         self._stop.clear()
-        build_kernels_behind(self.pipe.transformer, self.pipe._execution_device)
+        passes = [(plan.grid(plan.padded), config) for config in configs]
+        build_kernels_behind(self.pipe.transformer, self.pipe._execution_device, passes)
         track = Tracker([Stage(name="prompt", kind="prompt"), *stages], on_progress, self._stop)
         try:
             with torch.no_grad():

@@ -136,18 +136,20 @@ def test_a_record_in_main_memory_changes_nothing(override: Override) -> None:
 
 
 def test_no_step_waits_for_kernels_that_were_built_ahead() -> None:
-    names = ("add_and_norm", "norm_and_rotate", "copy_rows", "resize")
+    shared = [getattr(kernels, name) for name in ("add_and_norm", "norm_and_rotate", "copy_rows", "resize")]
+    own = exact.exact_kernel.attend_in_windows  # type: ignore[attr-defined]
 
-    def built() -> dict[str, int]:
-        return {name: sum(len(cache[0]) for cache in getattr(kernels, name).device_caches.values()) for name in names}
+    def built() -> list[int]:
+        return [sum(len(cache[0]) for cache in kernel.device_caches.values()) for kernel in (*shared, own)]
 
-    for name in names:
-        getattr(kernels, name).device_caches.clear()
-    model = model_on_gpu()
-    thread = build_kernels_behind(model, torch.device("cuda"))
+    for kernel in (*shared, own):
+        kernel.device_caches.clear()
+    passes = [((2, 12, 16), FreeSwimConfig(window=(6, 8), override="both"))]
+    thread = build_kernels_behind(model_on_gpu(), torch.device("cuda"), passes)
     assert thread is not None
     thread.join()
     before = built()
-    assert all(before.values())
-    outputs(FreeSwimConfig(window=(6, 8), query_tile=(6, 8), override="both"))
+    assert all(before)
+    for _, config in passes:
+        outputs(config)
     assert built() == before

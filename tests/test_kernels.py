@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from freeswim import fused
+from freeswim import FreeSwimConfig, fused
 from freeswim.attention import exact, tiles, window_attention
 from freeswim.attention.reference import dense_mask, reference_attention
 from freeswim.config import WindowMode
@@ -21,6 +21,7 @@ from tests.wan import tiny_transformer
 
 triton = pytest.importorskip("triton")
 kernels = pytest.importorskip("freeswim.kernels")
+exact_kernel = pytest.importorskip("freeswim.attention.exact_kernel")
 pytestmark = pytest.mark.skipif(not triton.knobs.runtime.interpret, reason="there is a GPU: see tests/test_gpu.py")
 
 
@@ -174,6 +175,31 @@ def test_tokens_are_resized_as_pictures_are(target: tuple[int, int]) -> None:
     torch.testing.assert_close(actual, expected.reshape(actual.shape))
 
 
+def test_a_kernel_built_ahead_is_the_one_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+    kernel = exact_kernel.attend_in_windows
+
+    class Noted:
+        def __getitem__(self, grid: Any) -> Any:
+            def run(*args: Any, **meta: Any) -> None:
+                made.append(meta)
+                kernel[grid](*args, **meta)
+
+            return run
+
+    monkeypatch.setattr(exact_kernel, "attend_in_windows", Noted())
+    q = noise(1, 3 * 12 * 14, 2, 16).half()
+    options: dict[str, Any] = {
+        "frames": 3,
+        "rows": tuple(axis_segments(12, 5)),
+        "columns": tuple(axis_segments(14, 6)),
+    }
+    exact.build(q, **options)
+    exact.exact_attention(q, q, q, **options, scale=None)
+    assert [meta["SUMS"] for meta in made] == [False, True, False]
+    assert made[0] == made[2]
+
+
 def test_what_is_built_ahead_runs_for_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """That the blocks then find all kernels built is for tests/test_gpu.py."""
     names = ("add_and_norm", "norm_and_rotate", "copy_rows", "resize")
@@ -192,6 +218,13 @@ def test_what_is_built_ahead_runs_for_a_model(monkeypatch: pytest.MonkeyPatch) -
     for name in names:
         monkeypatch.setattr(kernels, name, counted(name))
     monkeypatch.setattr(fused, "available", lambda *tensors: True)
-    build_kernels(tiny_transformer(attention_head_dim=32, cross_attn_norm=True), torch.device("cpu"))
+    model = tiny_transformer(attention_head_dim=32, cross_attn_norm=True)
+    build_kernels(model, torch.device("cpu"))
     assert run == {"add_and_norm": 4, "norm_and_rotate": 3, "copy_rows": 1, "resize": 1}
+    built: list[int] = []
+    monkeypatch.setattr(exact, "available", lambda *tensors: True)
+    monkeypatch.setattr(exact, "build", lambda like, *geometry: built.append(like.shape[-1]))
+    tiles = [FreeSwimConfig(window=(5, 7), query_tile=tile) for tile in ((1, 1), (5, 7))]
+    build_kernels(model.half(), torch.device("cpu"), [((11, 10, 20), config) for config in tiles])
+    assert built == [32], "tiles that are dense calls need none"
     assert build_kernels_behind(tiny_transformer(), torch.device("cpu")) is None, "there are none for the CPU"

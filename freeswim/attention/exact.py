@@ -68,8 +68,11 @@ def exact_attention(
     columns: Sequence[Segment],
     scale: float | None,
     wants_sum: bool = False,
+    block_rows: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Window attention of (B, T*H*W, heads, D), windows given by the segments of both axes; D a power of 2 from 16.
+
+    block_rows: rows of the grid that a program's queries lie in, a power of 2 up to 16; None: the best for the windows.
 
     Returns the output, and if it is wanted the logarithm of each query's sum of exponentials, (B, T*H*W, heads)
     float32.
@@ -80,7 +83,7 @@ def exact_attention(
     keys, values = (_column_by_column(x, (frames, height, width)) for x in (k_BLHD, v_BLHD))
     out = torch.empty_like(q_BLHD)
     sums = torch.empty(q_BLHD.shape[:3], dtype=torch.float32, device=q_BLHD.device) if wants_sum else None
-    block_rows = _rows_of_a_block(frames, _longest(rows), _longest(columns))
+    block_rows = block_rows or _rows_of_a_block(frames, _longest(rows), _longest(columns))
     span = _QUERIES // block_rows
     exact_kernel.attend_in_windows[(-(-height // block_rows) * -(-width * frames // span), heads, batch)](
         q_BLHD, keys, values, out, out if sums is None else sums,
@@ -89,6 +92,18 @@ def exact_attention(
         ROWS=block_rows, SPAN=span, DIM=dim, KEYS=_KEYS, SUMS=wants_sum, num_warps=_WARPS, num_stages=_STAGES,
     )  # fmt: skip
     return out, sums
+
+
+def build(like_BLHD: torch.Tensor, frames: int, rows: Sequence[Segment], columns: Sequence[Segment]) -> None:
+    """Has the kernels built that queries like these need on such a grid, by running them on one column of it."""
+    tokens = like_BLHD.new_zeros(1, frames, *like_BLHD.shape[2:])
+    alone = [Segment((0, 1), (0, 1))]
+    block_rows = _rows_of_a_block(frames, _longest(rows), _longest(columns))
+    for wants_sum in (False, True):
+        exact_attention(
+            tokens, tokens, tokens, frames=frames, rows=alone, columns=alone, scale=None,
+            wants_sum=wants_sum, block_rows=block_rows,
+        )  # fmt: skip
 
 
 def _column_by_column(x_BLHD: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
