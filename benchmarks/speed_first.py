@@ -2,8 +2,8 @@
 
 python -m benchmarks.speed_first 1920x1088 [--exact]
 
-With `--exact` each query has a window of its own. As in a run of the pipeline, stage 1 comes first, here for a few seconds, while kernels are built behind it. The last
-line printed is JSON.
+With `--exact` each query has a window of its own. As in a run of the pipeline, stage 1 comes first, here for a few
+seconds, while kernels are built behind it. The last line printed is JSON.
 """
 
 import json
