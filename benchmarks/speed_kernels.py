@@ -33,11 +33,14 @@ def attention_times(
     tile = balanced_tile(grid[1:], setting.window)
     backends = ["_native_cudnn", "native"] if device.type == "cuda" else ["native"]
     kernels: dict[str, tuple[Callable[[], object], int]] = {}
+    name = f"tiles {tile[0]}x{tile[1]}"
+    ours = partial(window_attention, q, k, v, **windows)
+    tiled = partial(ours, query_tile=tile)
+    kernels[name] = tiled, window_keys(setting, grid)
     for backend in backends:
-        alone = partial(window_attention, q, k, v, **windows, query_tile=tile, backend=backend)
-        joined = partial(alone, context_k=context_k, context_v=context_v)
-        name = f"tiles {tile[0]}x{tile[1]}"
-        kernels[f"{name}, {backend}"] = alone, window_keys(setting, grid)
+        alone = partial(_dense_calls, q, k, v, **windows, query_tile=tile, backend=backend)
+        kernels[f"{name}, dense calls, {backend}"] = alone, window_keys(setting, grid)
+        joined = partial(tiled, context_k=context_k, context_v=context_v, backend=backend)
         kernels[f"{name} and context, {backend}"] = joined, window_keys(setting, grid) + context
         if full:
             kernels[f"full, {backend}"] = partial(attend, q, k, v, None, None, backend), tokens
@@ -53,13 +56,19 @@ def attention_times(
         if natten:
             for name, work in natten_exact(q, k, v, grid, setting.window).items():
                 results[name] = _rate(setting, seconds(work, device, repeats=setting.repeats), tokens, exact)
-        ours = partial(window_attention, q, k, v, **windows)
         took = seconds(ours, device, repeats=setting.repeats)
         results["per query"] = _rate(setting, took, tokens, exact)
-        with patch("freeswim.attention.exact.is_faster", lambda *arguments: False):
+        with patch("freeswim.attention.hopper.available", lambda q: False):
             took = seconds(ours, device, repeats=setting.repeats)
+        results["per query, kernel for any GPU"] = _rate(setting, took, tokens, exact)
+        took = seconds(partial(_dense_calls, q, k, v, **windows), device, repeats=setting.repeats)
         results["per query, dense calls"] = _rate(setting, took, tokens, exact)
     return results
+
+
+def _dense_calls(*tensors: torch.Tensor, **options: Any) -> torch.Tensor:
+    with patch("freeswim.attention.exact.is_faster", lambda *arguments: False):
+        return window_attention(*tensors, **options)
 
 
 def _rate(setting: Setting, took: float, tokens: int, keys: int) -> dict[str, float]:

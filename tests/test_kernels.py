@@ -3,8 +3,13 @@
 Their speed, and what compiled code does on a GPU, is for tests/test_gpu.py.
 """
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
-from typing import Any
+from itertools import product
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -40,8 +45,8 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks small enough for small grids to have several, inner and outer ones."""
     monkeypatch.setattr(exact, "_QUERIES", 32)
     monkeypatch.setattr(exact, "_KEYS", 16)
-    exact._rows_of_a_block.cache_clear()
-    exact._beats_dense_calls.cache_clear()
+    for cached in (exact._best_rows, exact._work, exact._work_of_dense_calls):
+        cached.cache_clear()
 
 
 CASES: list[tuple[tuple[int, int, int], tuple[int, int], tuple[int, int], WindowMode]] = [
@@ -56,7 +61,13 @@ CASES: list[tuple[tuple[int, int, int], tuple[int, int], tuple[int, int], Window
 ]
 
 
-@pytest.mark.usefixtures("_small_blocks")
+@pytest.fixture
+def _any_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel for any GPU takes every tensor, in its own precision."""
+    monkeypatch.setattr(exact, "_kernel", lambda q: exact.Kernel(exact._KEYS, 1.0, exact._attend_anywhere))
+
+
+@pytest.mark.usefixtures("_small_blocks", "_any_kernel")
 @pytest.mark.parametrize(("grid", "window", "tile", "mode"), CASES)
 @pytest.mark.parametrize("block_rows", [1, 4])
 def test_exact_windows_equal_the_reference(
@@ -65,9 +76,7 @@ def test_exact_windows_equal_the_reference(
     tile: tuple[int, int],
     mode: WindowMode,
     block_rows: int,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exact, "_rows_of_a_block", lambda *geometry: block_rows)
     frames, tokens = grid[0], grid[0] * grid[1] * grid[2]
     rows, columns = (
         axis_segments(size, extent, tile=side, mode=mode)
@@ -75,7 +84,7 @@ def test_exact_windows_equal_the_reference(
     )
     q, k, v = (noise(1, tokens, 2, 16, seed=i) for i in range(3))
     options: dict[str, Any] = {"frames": frames, "rows": rows, "columns": columns, "scale": 0.3}
-    out, sums = exact.exact_attention(q, k, v, **options, wants_sum=True)
+    out, sums = exact.exact_attention(q, k, v, **options, wants_sum=True, block_rows=block_rows)
     expected = reference_attention(q, k, v, **options, context=None)
     torch.testing.assert_close(out, expected, atol=2e-6, rtol=1e-5)
     logits = torch.einsum("blhd,bmhd->blhm", q, k) * 0.3
@@ -175,6 +184,52 @@ def test_tokens_are_resized_as_pictures_are(target: tuple[int, int]) -> None:
     torch.testing.assert_close(actual, expected.reshape(actual.shape))
 
 
+@pytest.mark.parametrize("keys", [16, 128])
+@pytest.mark.parametrize("block_rows", [1, 2, 8])
+@pytest.mark.parametrize("mode", get_args(WindowMode))
+def test_the_work_is_that_of_the_blocks(mode: WindowMode, block_rows: int, keys: int) -> None:
+    """Counted from scratch: each block of queries reads, in every row that one sees, whole blocks of keys."""
+    frames, height, width, window = 3, 21, 40, (9, 16)
+    rows, columns = (tuple(axis_segments(n, w, mode=mode)) for n, w in zip((height, width), window, strict=True))
+    by_row, by_column = ([range(*s.keys) for s in axis for _ in range(*s.queries)] for axis in (rows, columns))
+    span, pairs = 128 // block_rows, 0
+    for top, first in product(range(0, height, block_rows), range(0, width * frames, span)):
+        block = range(top, min(top + block_rows, height))
+        across = {place // frames for place in range(first, min(first + span, width * frames))}
+        seen_rows = {y for row in block for y in by_row[row]}
+        seen = {x for column in across for x in by_column[column]}
+        pairs += 128 * len(seen_rows) * -(-len(seen) * frames // keys) * keys
+    assert exact._pairs(frames, rows, columns, keys, block_rows) == pairs
+
+
+def test_the_price_of_a_kernel_decides() -> None:
+    """At 1920x1088 the kernel for any GPU takes single queries, and that for Hopper a third of a window as well."""
+    sizes, window = (68, 120), (30, 52)
+    single, third, whole = (
+        (21, *(tuple(axis_segments(n, w, tile=t)) for n, w, t in zip(sizes, window, tile, strict=True)))
+        for tile in ((1, 1), (10, 15), window)
+    )
+    assert 1.28 * exact._work(*single, 64) < exact._work_of_dense_calls(*single)
+    for geometry in (third, whole):
+        assert exact._work_of_dense_calls(*geometry) < 1.28 * exact._work(*geometry, 64)
+    for geometry in (single, third):
+        assert 0.85 * exact._work(*geometry, 128) < exact._work_of_dense_calls(*geometry)
+
+
+def test_the_kernel_for_hopper_compiles() -> None:
+    """By the compiler alone: no GPU is needed for that. What it computes is for tests/test_gpu.py."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "tests.compile_for_hopper"]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert run.returncode == 0, run.stderr
+    kernels = json.loads(run.stdout.splitlines()[-1])
+    assert len(kernels) == 2
+    for kernel in kernels:
+        assert kernel["wgmma"] > 0, "tensor cores are used as Hopper has them"
+        assert kernel["setmaxnreg"] > 0, "warps have parts of their own"
+        assert kernel["shared_memory"] <= 227 << 10
+
+
 def test_a_kernel_built_ahead_is_the_one_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[dict[str, Any]] = []
     kernel = exact_kernel.attend_in_windows
@@ -194,6 +249,7 @@ def test_a_kernel_built_ahead_is_the_one_that_is_used(monkeypatch: pytest.Monkey
         "rows": tuple(axis_segments(12, 5)),
         "columns": tuple(axis_segments(14, 6)),
     }
+    monkeypatch.setattr(exact, "available", lambda *tensors: True)
     exact.build(q, **options)
     exact.exact_attention(q, q, q, **options, scale=None)
     assert [meta["SUMS"] for meta in made] == [False, True, False]

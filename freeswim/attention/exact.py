@@ -1,14 +1,22 @@
-"""Windows that differ from query to query, in one Triton kernel: for CUDA, where small tiles leave most of a dense
-call's rows empty, and a call under a mask wastes its masked keys and cannot use the fastest kernels."""
+"""Window attention in one kernel, whatever windows the queries have: on CUDA.
+
+Dense calls suit large tiles of queries that share a window. Small ones leave most of a call's rows empty, and a call
+under a mask wastes its masked keys and cannot use the fastest kernels. Here a program takes a block of neighbouring
+queries and reads the union of their windows; keys that all of them see, nearly all, need no mask. There is a kernel for
+any GPU that Triton knows (`exact_kernel.py`), and one for Hopper that beats dense calls even on large tiles.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from statistics import median_low
+from typing import Any
 
 import torch
 
+from freeswim.attention import hopper
 from freeswim.fused import available, copy_tokens
 from freeswim.windows import Segment
 
@@ -17,45 +25,47 @@ try:
 except ImportError:  # CPU builds of torch come without Triton
     exact_kernel = None  # type: ignore[assignment]
 
-# Measured on an H100: other blocks of queries or keys, more or fewer warps and stages, and loads by the copy engine are
-# slower or no faster.
 _QUERIES = 128  # of a program; of a dense kernel's as well
-_KEYS = 64  # that it reads at a time
+# Measured on an H100: other blocks of keys, more or fewer warps and stages, and loads by the copy engine are slower or
+# no faster.
+_KEYS = 64
 _WARPS = 8
 _STAGES = 4
-_PRICE = 1.25  # of a pair of query and key, over a dense kernel's
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One of the kernels."""
+
+    keys: int
+    """That it reads at a time."""
+    price: float
+    """Of a pair of query and key, in time, over that of a pair in dense calls with their copies; from an H100."""
+    attend: Callable[..., None]
+    """Takes what `hopper.attend` takes."""
+
+
+def _kernel(q_BLHD: torch.Tensor) -> Kernel | None:
+    """The fastest kernel that takes such queries."""
+    if not available(q_BLHD):
+        return None
+    if hopper.available(q_BLHD):
+        return Kernel(hopper.KEYS, 0.85, hopper.attend)
+    dim = q_BLHD.shape[-1]
+    half = q_BLHD.dtype in (torch.bfloat16, torch.float16)
+    takes = half and 16 <= dim <= 128 and dim & (dim - 1) == 0 and exact_kernel is not None
+    return Kernel(_KEYS, 1.28, _attend_anywhere) if takes else None
 
 
 def is_faster(
     q_BLHD: torch.Tensor, frames: int, rows: Sequence[Segment], columns: Sequence[Segment], scale: float | None
 ) -> bool:
     """Whether `exact_attention` takes such queries and beats dense calls, one for each window."""
-    return _takes(q_BLHD) and (scale is None or scale > 0) and _beats_dense_calls(frames, tuple(rows), tuple(columns))
-
-
-@lru_cache(maxsize=64)
-def _beats_dense_calls(frames: int, rows: tuple[Segment, ...], columns: tuple[Segment, ...]) -> bool:
-    sharing = frames * _typical_run(rows) * _typical_run(columns)
-    filled = sharing / (-(-sharing // _QUERIES) * _QUERIES)
-    height, width = _longest(rows), _longest(columns)
-    union = _keys_of_a_block(_rows_of_a_block(frames, height, width), frames, height, width) / (height * width)
-    return _PRICE * union < 1 / filled
-
-
-def _typical_run(axis: tuple[Segment, ...]) -> int:
-    """How many neighbouring queries of an axis share a window, at the median: at its ends more do."""
-    runs = (list(run) for _, run in groupby(axis, key=lambda segment: segment.keys))
-    return median_low(run[-1].queries[1] - run[0].queries[0] for run in runs)
-
-
-def _longest(axis: Sequence[Segment]) -> int:
-    return max(segment.keys[1] - segment.keys[0] for segment in axis)
-
-
-def _takes(q_BLHD: torch.Tensor) -> bool:
-    dim = q_BLHD.shape[-1]
-    half = q_BLHD.dtype in (torch.bfloat16, torch.float16)
-    return half and 16 <= dim <= 128 and dim & (dim - 1) == 0 and exact_kernel is not None and available(q_BLHD)
+    kernel = _kernel(q_BLHD)
+    if kernel is None or not (scale is None or scale > 0):
+        return False
+    axes = tuple(rows), tuple(columns)
+    return kernel.price * _work(frames, *axes, kernel.keys) < _work_of_dense_calls(frames, *axes)
 
 
 def exact_attention(
@@ -70,40 +80,53 @@ def exact_attention(
     wants_sum: bool = False,
     block_rows: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Window attention of (B, T*H*W, heads, D), windows given by the segments of both axes; D a power of 2 from 16.
+    """Window attention of (B, T*H*W, heads, D), windows given by the segments of both axes, where `is_faster` says so.
 
     block_rows: rows of the grid that a program's queries lie in, a power of 2 up to 16; None: the best for the windows.
 
     Returns the output, and if it is wanted the logarithm of each query's sum of exponentials, (B, T*H*W, heads)
     float32.
     """
-    height, width = rows[-1].queries[1], columns[-1].queries[1]
-    batch, _, heads, dim = q_BLHD.shape
-    q_BLHD = q_BLHD.contiguous()
-    keys, values = (_column_by_column(x, (frames, height, width)) for x in (k_BLHD, v_BLHD))
-    out = torch.empty_like(q_BLHD)
+    kernel = _kernel(q_BLHD)
+    assert kernel is not None
+    grid = frames, rows[-1].queries[1], columns[-1].queries[1]
+    out = torch.empty(q_BLHD.shape, dtype=q_BLHD.dtype, device=q_BLHD.device)
     sums = torch.empty(q_BLHD.shape[:3], dtype=torch.float32, device=q_BLHD.device) if wants_sum else None
-    block_rows = block_rows or _rows_of_a_block(frames, _longest(rows), _longest(columns))
-    span = _QUERIES // block_rows
-    exact_kernel.attend_in_windows[(-(-height // block_rows) * -(-width * frames // span), heads, batch)](
-        q_BLHD, keys, values, out, out if sums is None else sums,
-        _bounds(tuple(rows), q_BLHD.device), _bounds(tuple(columns), q_BLHD.device),
-        heads, frames, height, width, (dim**-0.5 if scale is None else scale) / math.log(2),
-        ROWS=block_rows, SPAN=span, DIM=dim, KEYS=_KEYS, SUMS=wants_sum, num_warps=_WARPS, num_stages=_STAGES,
+    kernel.attend(
+        q_BLHD.contiguous(), _column_by_column(k_BLHD, grid), _column_by_column(v_BLHD, grid), out, sums,
+        _bounds(tuple(rows), q_BLHD.device), _bounds(tuple(columns), q_BLHD.device), grid=grid,
+        block_rows=block_rows or _best_rows(frames, tuple(rows), tuple(columns), kernel.keys),
+        scale=q_BLHD.shape[-1] ** -0.5 if scale is None else scale,
     )  # fmt: skip
     return out, sums
 
 
 def build(like_BLHD: torch.Tensor, frames: int, rows: Sequence[Segment], columns: Sequence[Segment]) -> None:
     """Has the kernels built that queries like these need on such a grid, by running them on one column of it."""
+    kernel = _kernel(like_BLHD)
+    assert kernel is not None
     tokens = like_BLHD.new_zeros(1, frames, *like_BLHD.shape[2:])
     alone = [Segment((0, 1), (0, 1))]
-    block_rows = _rows_of_a_block(frames, _longest(rows), _longest(columns))
     for wants_sum in (False, True):
         exact_attention(
-            tokens, tokens, tokens, frames=frames, rows=alone, columns=alone, scale=None,
-            wants_sum=wants_sum, block_rows=block_rows,
+            tokens, tokens, tokens, frames=frames, rows=alone, columns=alone, scale=None, wants_sum=wants_sum,
+            block_rows=_best_rows(frames, tuple(rows), tuple(columns), kernel.keys),
         )  # fmt: skip
+
+
+def _attend_anywhere(
+    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, out: torch.Tensor, sums: torch.Tensor | None,
+    *bounds: torch.Tensor, grid: Sequence[int], block_rows: int, scale: float,
+) -> None:  # fmt: skip
+    """`hopper.attend` for any GPU that Triton knows, D a power of 2 from 16."""
+    frames, height, width = grid
+    batch, _, heads, dim = q.shape
+    span = _QUERIES // block_rows
+    options: dict[str, Any] = {"num_warps": _WARPS, "num_stages": _STAGES}
+    exact_kernel.attend_in_windows[(-(-height // block_rows) * -(-width * frames // span), heads, batch)](
+        q, keys, values, out, out if sums is None else sums, *bounds, heads, frames, height, width, scale / math.log(2),
+        ROWS=block_rows, SPAN=span, DIM=dim, KEYS=_KEYS, SUMS=sums is not None, **options,
+    )  # fmt: skip
 
 
 def _column_by_column(x_BLHD: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
@@ -114,15 +137,50 @@ def _column_by_column(x_BLHD: torch.Tensor, grid: tuple[int, int, int]) -> torch
     return copy.flatten(1, 3)
 
 
-@lru_cache
-def _rows_of_a_block(frames: int, height: int, width: int) -> int:
-    """Of the shapes of a block of queries, that with the fewest keys in the union of its windows of height x width."""
-    return min((1, 2, 4, 8, 16), key=lambda rows: _keys_of_a_block(rows, frames, height, width))
+@lru_cache(maxsize=64)
+def _best_rows(frames: int, rows: tuple[Segment, ...], columns: tuple[Segment, ...], keys: int) -> int:
+    """Of the shapes of a block of queries, that with which the fewest keys are read in all."""
+    return min((1, 2, 4, 8, 16), key=lambda block_rows: _pairs(frames, rows, columns, keys, block_rows))
 
 
-def _keys_of_a_block(rows: int, frames: int, height: int, width: int) -> float:
-    """Keys of a frame that some query of a block of so many rows sees."""
-    return (height + rows - 1) * (width + (_QUERIES // rows - 1) / frames)
+@lru_cache(maxsize=64)
+def _work(frames: int, rows: tuple[Segment, ...], columns: tuple[Segment, ...], keys: int) -> float:
+    """Pairs of query and key that the kernel computes, over those that are seen."""
+    seen = frames**2 * math.prod(sum(_length(s.queries) * _length(s.keys) for s in axis) for axis in (rows, columns))
+    return _pairs(frames, rows, columns, keys, _best_rows(frames, rows, columns, keys)) / seen
+
+
+def _pairs(frames: int, rows: tuple[Segment, ...], columns: tuple[Segment, ...], keys: int, block_rows: int) -> int:
+    """Pairs of query and key that are computed: whole blocks of `keys` places in each row that a query sees."""
+    read = sum(-(-places // keys) * keys for places in _unions(columns, _QUERIES // block_rows, frames))
+    return _QUERIES * sum(_unions(rows, block_rows, 1)) * read
+
+
+def _unions(axis: tuple[Segment, ...], step: int, frames: int) -> list[int]:
+    """Places that some query of each `step` neighbours sees, `frames` places to a token."""
+    bounds = [segment.keys for segment in axis for _ in range(*segment.queries)]
+    last = len(bounds) * frames - 1
+    return [
+        frames * (bounds[min(first + step - 1, last) // frames][1] - bounds[first // frames][0])
+        for first in range(0, last + 1, step)
+    ]
+
+
+@lru_cache(maxsize=64)
+def _work_of_dense_calls(frames: int, rows: tuple[Segment, ...], columns: tuple[Segment, ...]) -> float:
+    """Pairs that dense calls compute, one for each window and in blocks of queries, over those that are seen."""
+    sharing = frames * _typical_run(rows) * _typical_run(columns)
+    return -(-sharing // _QUERIES) * _QUERIES / sharing
+
+
+def _typical_run(axis: tuple[Segment, ...]) -> int:
+    """How many neighbouring queries of an axis share a window, at the median: at its ends more do."""
+    runs = (list(run) for _, run in groupby(axis, key=lambda segment: segment.keys))
+    return median_low(run[-1].queries[1] - run[0].queries[0] for run in runs)
+
+
+def _length(bounds: tuple[int, int]) -> int:
+    return bounds[1] - bounds[0]
 
 
 @lru_cache(maxsize=64)
