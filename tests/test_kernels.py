@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from freeswim import FreeSwimConfig, fused
 from freeswim.attention import exact, tiles, window_attention
+from freeswim.attention.dense import was_chosen
 from freeswim.attention.reference import dense_mask, reference_attention
 from freeswim.config import WindowMode
 from freeswim.rotary import apply_rotary
@@ -214,6 +215,17 @@ def test_the_price_of_a_kernel_decides() -> None:
         assert exact._work_of_dense_calls(*geometry) < 1.28 * exact._work(*geometry, 64)
     for geometry in (single, third):
         assert 0.85 * exact._work(*geometry, 128) < exact._work_of_dense_calls(*geometry)
+
+
+@pytest.mark.parametrize("backend", ["native", "_native_cudnn", "_native_math"])
+@pytest.mark.parametrize("tile", [(1, 1), (10, 15)])
+def test_a_backend_that_somebody_chose_keeps_the_tiles_that_suit_it(
+    tile: tuple[int, int], backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exact, "_kernel", lambda q: exact.Kernel(128, 0.85, exact._attend_anywhere))
+    rows, columns = (axis_segments(n, w, tile=t) for n, w, t in zip((68, 120), (30, 52), tile, strict=True))
+    ours = exact.is_faster(torch.empty(0), 21, rows, columns, None, than_chosen=was_chosen(backend))
+    assert ours == (tile == (1, 1) or backend != "_native_math")
 
 
 def test_the_kernel_for_hopper_compiles() -> None:

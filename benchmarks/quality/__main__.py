@@ -70,7 +70,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", default=["512x288"])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch", type=int, default=64 if torch.cuda.is_available() else 1, help="clips at a time")
-    parser.add_argument("--only", action="append", help="only variants whose name contains this; may be repeated")
+    parser.add_argument("--only", action="append", help="only the variant of this name, or those that contain it")
     parser.add_argument("--output", type=Path, help="JSON, written again after each row")
     parser.add_argument("--frames", type=Path, help="folder for middle frames of the first prompts, for contact sheets")
     return parser.parse_args()
@@ -129,7 +129,8 @@ def _references(pipeline: FreeSwimPipeline, clips: Clips) -> dict[str, torch.Ten
 def _chosen(args: argparse.Namespace, size: Size) -> list[Variant]:
     rows = variants()
     if args.only:
-        return [v for v in rows if any(part in v.name for part in args.only)]
+        names = {v.name for v in rows}
+        return [v for v in rows if any(v.name == p if p in names else p in v.name for p in args.only)]
     if not args.full:
         short = ("full attention", "clipped windows (naive)", "inward windows", "paper: every 2 steps", "default")
         return [v for v in rows if v.name in short]

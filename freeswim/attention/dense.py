@@ -20,6 +20,8 @@ _BACKENDS_WITH_MASK = frozenset(
         AttentionBackendName._NATIVE_MATH,
     }
 )
+# torch's fast kernels. Whoever sets another backend wants that one.
+_FAST = frozenset({AttentionBackendName.NATIVE, AttentionBackendName._NATIVE_CUDNN, AttentionBackendName._NATIVE_FLASH})
 _LARGEST_HEAD = 128
 
 
@@ -44,6 +46,11 @@ def attend(
     return dispatch_attention_fn(
         q_BLHD, k_BLHD, v_BLHD, attn_mask=mask, dropout_p=0.0, is_causal=False, scale=scale, backend=backend
     )
+
+
+def was_chosen(backend: Backend) -> bool:
+    """Whether somebody set a backend other than torch's own fast kernels, Sage attention for one."""
+    return _active(backend) not in _FAST
 
 
 def tells_sum(q_BLHD: torch.Tensor, backend: Backend) -> bool:

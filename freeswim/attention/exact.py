@@ -58,14 +58,24 @@ def _kernel(q_BLHD: torch.Tensor) -> Kernel | None:
 
 
 def is_faster(
-    q_BLHD: torch.Tensor, frames: int, rows: Sequence[Segment], columns: Sequence[Segment], scale: float | None
+    q_BLHD: torch.Tensor,
+    frames: int,
+    rows: Sequence[Segment],
+    columns: Sequence[Segment],
+    scale: float | None,
+    *,
+    than_chosen: bool = False,
 ) -> bool:
-    """Whether `exact_attention` takes such queries and beats dense calls, one for each window."""
+    """Whether `exact_attention` takes such queries and beats dense calls, one for each window.
+
+    than_chosen: somebody chose the backend of the dense calls. It then keeps the tiles that fill its calls.
+    """
     kernel = _kernel(q_BLHD)
     if kernel is None or not (scale is None or scale > 0):
         return False
     axes = tuple(rows), tuple(columns)
-    return kernel.price * _work(frames, *axes, kernel.keys) < _work_of_dense_calls(frames, *axes)
+    price = max(kernel.price, 1.0) if than_chosen else kernel.price
+    return price * _work(frames, *axes, kernel.keys) < _work_of_dense_calls(frames, *axes)
 
 
 def exact_attention(

@@ -3,7 +3,7 @@
 The rows of keys that a row of tiles needs are copied once into a strip, column after column, so that a window of any
 columns is a view of it. Tiles whose windows lie at equal steps are one batched call over overlapping views. If the
 queries of a call have different windows, it has a mask. See `plan.py` for how calls are chosen. On a GPU, tiles too
-small for dense calls go to a kernel of our own (`exact.py`).
+small for dense calls go to a kernel of our own (`exact.py`), on Hopper large ones too.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 import torch
 
 from freeswim.attention import exact
-from freeswim.attention.dense import Backend, attend, attend_with_sum, join, tells_sum
+from freeswim.attention.dense import Backend, attend, attend_with_sum, join, tells_sum, was_chosen
 from freeswim.attention.plan import Cost, Run, batches, plan_calls
 from freeswim.fused import copy_tokens
 from freeswim.windows import Range, Segment
@@ -41,7 +41,9 @@ def tiled_attention(
     """
     # Joining two softmaxes costs a pass over the output; appending the context to every window costs copies of both.
     joins = context is not None and tells_sum(q_BLHD, backend)
-    if (joins or context is None) and exact.is_faster(q_BLHD, frames, rows, columns, scale):
+    if (joins or context is None) and exact.is_faster(
+        q_BLHD, frames, rows, columns, scale, than_chosen=was_chosen(backend)
+    ):
         out_BLHD, own_sum_BLH = exact.exact_attention(
             q_BLHD, k_BLHD, v_BLHD, frames=frames, rows=rows, columns=columns, scale=scale, wants_sum=joins
         )
