@@ -58,7 +58,7 @@ def attention_times(
                 results[name] = _rate(setting, seconds(work, device, repeats=setting.repeats), tokens, exact)
         took = seconds(ours, device, repeats=setting.repeats)
         results["per query"] = _rate(setting, took, tokens, exact)
-        with patch("freeswim.attention.hopper.available", lambda q: False):
+        with patch("freeswim.attention.hopper.takes", lambda q: False):
             took = seconds(ours, device, repeats=setting.repeats)
         results["per query, kernel for any GPU"] = _rate(setting, took, tokens, exact)
         took = seconds(partial(_dense_calls, q, k, v, **windows), device, repeats=setting.repeats)

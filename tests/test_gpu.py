@@ -70,6 +70,10 @@ EXACT: list[tuple[tuple[int, int, int], tuple[int, int], WindowMode]] = [
 ]
 
 
+def is_hopper(dim: int) -> bool:
+    return hopper.takes(torch.empty(1, 1, 1, dim, device="cuda", dtype=torch.bfloat16))
+
+
 @pytest.mark.parametrize(("grid", "window", "mode"), EXACT)
 @pytest.mark.parametrize("dim", [64, 128])
 @pytest.mark.parametrize("kernel", ["any GPU's", "Hopper's"])
@@ -82,8 +86,10 @@ def test_exact_windows_equal_the_reference(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if kernel == "any GPU's":
-        monkeypatch.setattr(hopper, "available", lambda q: False)
-    elif not hopper.available(torch.empty(1, 1, 1, dim, device="cuda", dtype=torch.bfloat16)):
+        monkeypatch.setattr(hopper, "takes", lambda q: False)
+    elif is_hopper(dim):
+        assert exact._is_right(exact.HOPPER, torch.device("cuda", 0))
+    else:
         pytest.skip("no Hopper GPU, or a Triton that the kernel was not tested with")
     rows, columns = (axis_segments(size, side, mode=mode) for size, side in zip(grid[1:], window, strict=True))
     generator = torch.Generator("cuda").manual_seed(0)
@@ -150,14 +156,14 @@ def test_a_record_in_main_memory_changes_nothing(override: Override) -> None:
 
 def test_no_step_waits_for_kernels_that_were_built_ahead() -> None:
     shared = [getattr(kernels, name) for name in ("add_and_norm", "norm_and_rotate", "copy_rows", "resize")]
-    hoppers = hopper.available(torch.empty(1, 1, 1, 64, device="cuda", dtype=torch.bfloat16))
-    own = (hopper.hopper_kernel if hoppers else exact.exact_kernel).attend_in_windows  # type: ignore[attr-defined]
+    own = (hopper.hopper_kernel if is_hopper(64) else exact.exact_kernel).attend_in_windows  # type: ignore[attr-defined]
 
     def built() -> list[int]:
         return [sum(len(cache[0]) for cache in kernel.device_caches.values()) for kernel in (*shared, own)]
 
     for kernel in (*shared, own):
         kernel.device_caches.clear()
+    exact._is_right.cache_clear()
     passes = [((2, 12, 16), FreeSwimConfig(window=(6, 8), override="both"))]
     thread = build_kernels_behind(model_on_gpu(64), torch.device("cuda"), passes)
     assert thread is not None

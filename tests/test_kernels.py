@@ -3,6 +3,7 @@
 Their speed, and what compiled code does on a GPU, is for tests/test_gpu.py.
 """
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -65,7 +66,8 @@ CASES: list[tuple[tuple[int, int, int], tuple[int, int], tuple[int, int], Window
 @pytest.fixture
 def _any_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel for any GPU takes every tensor, in its own precision."""
-    monkeypatch.setattr(exact, "_kernel", lambda q: exact.Kernel(exact._KEYS, 1.0, exact._attend_anywhere))
+    kernel = dataclasses.replace(exact.ANY_GPU, keys=exact._KEYS)
+    monkeypatch.setattr(exact, "_kernel", lambda q: kernel)
 
 
 @pytest.mark.usefixtures("_small_blocks", "_any_kernel")
@@ -186,21 +188,22 @@ def test_tokens_are_resized_as_pictures_are(target: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("keys", [16, 128])
+@pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("block_rows", [1, 2, 8])
 @pytest.mark.parametrize("mode", get_args(WindowMode))
-def test_the_work_is_that_of_the_blocks(mode: WindowMode, block_rows: int, keys: int) -> None:
-    """Counted from scratch: each block of queries reads, in every row that one sees, whole blocks of keys."""
+def test_the_work_is_that_of_the_blocks(mode: WindowMode, block_rows: int, parts: int, keys: int) -> None:
+    """Counted from scratch: each part of a block of queries reads whole blocks of keys in every row that it sees."""
     frames, height, width, window = 3, 21, 40, (9, 16)
     rows, columns = (tuple(axis_segments(n, w, mode=mode)) for n, w in zip((height, width), window, strict=True))
     by_row, by_column = ([range(*s.keys) for s in axis for _ in range(*s.queries)] for axis in (rows, columns))
-    span, pairs = 128 // block_rows, 0
-    for top, first in product(range(0, height, block_rows), range(0, width * frames, span)):
-        block = range(top, min(top + block_rows, height))
+    span, own_rows, pairs = 128 // block_rows, block_rows // min(parts, block_rows), 0
+    for top, first in product(range(0, height, own_rows), range(0, width * frames, span)):
         across = {place // frames for place in range(first, min(first + span, width * frames))}
-        seen_rows = {y for row in block for y in by_row[row]}
+        seen_rows = {y for row in range(top, min(top + own_rows, height)) for y in by_row[row]}
         seen = {x for column in across for x in by_column[column]}
-        pairs += 128 * len(seen_rows) * -(-len(seen) * frames // keys) * keys
-    assert exact._pairs(frames, rows, columns, keys, block_rows) == pairs
+        pairs += own_rows * span * len(seen_rows) * -(-len(seen) * frames // keys) * keys
+    kernel = dataclasses.replace(exact.ANY_GPU, keys=keys, parts=parts)
+    assert exact._pairs(kernel, frames, rows, columns, block_rows) == pairs
 
 
 def test_the_price_of_a_kernel_decides() -> None:
@@ -210,11 +213,27 @@ def test_the_price_of_a_kernel_decides() -> None:
         (21, *(tuple(axis_segments(n, w, tile=t)) for n, w, t in zip(sizes, window, tile, strict=True)))
         for tile in ((1, 1), (10, 15), window)
     )
-    assert 1.28 * exact._work(*single, 64) < exact._work_of_dense_calls(*single)
-    for geometry in (third, whole):
-        assert exact._work_of_dense_calls(*geometry) < 1.28 * exact._work(*geometry, 64)
-    for geometry in (single, third):
-        assert 0.85 * exact._work(*geometry, 128) < exact._work_of_dense_calls(*geometry)
+
+    def wins(kernel: exact.Kernel, geometry: Any) -> bool:
+        return kernel.price * exact._work(kernel, *geometry) < exact._work_of_dense_calls(*geometry)
+
+    assert [wins(exact.ANY_GPU, geometry) for geometry in (single, third, whole)] == [True, False, False]
+    assert [wins(exact.HOPPER, geometry) for geometry in (single, third)] == [True, True]
+
+
+def test_a_kernel_that_is_wrong_or_cannot_be_built_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    def zeros(*tensors: Any, **options: Any) -> None:
+        tensors[3].zero_()
+
+    def missing(*tensors: Any, **options: Any) -> None:
+        raise RuntimeError("no ptxas")
+
+    cpu = torch.device("cpu")
+    assert exact._is_right(exact.ANY_GPU, cpu)
+    assert not caplog.records
+    assert not exact._is_right(dataclasses.replace(exact.HOPPER, attend=zeros), cpu)
+    assert not exact._is_right(dataclasses.replace(exact.HOPPER, attend=missing), cpu)
+    assert ["wrong here" in caplog.records[0].message, "no ptxas" in caplog.records[1].message] == [True, True]
 
 
 @pytest.mark.parametrize("backend", ["native", "_native_cudnn", "_native_math"])
@@ -222,7 +241,7 @@ def test_the_price_of_a_kernel_decides() -> None:
 def test_a_backend_that_somebody_chose_keeps_the_tiles_that_suit_it(
     tile: tuple[int, int], backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exact, "_kernel", lambda q: exact.Kernel(128, 0.85, exact._attend_anywhere))
+    monkeypatch.setattr(exact, "_kernel", lambda q: exact.HOPPER)
     rows, columns = (axis_segments(n, w, tile=t) for n, w, t in zip((68, 120), (30, 52), tile, strict=True))
     ours = exact.is_faster(torch.empty(0), 21, rows, columns, None, than_chosen=was_chosen(backend))
     assert ours == (tile == (1, 1) or backend != "_native_math")

@@ -6,6 +6,7 @@ queries and reads the union of their windows; keys that all of them see, nearly 
 any GPU that Triton knows (`exact_kernel.py`), and one for Hopper that beats dense calls even on large tiles.
 """
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from typing import Any
 import torch
 
 from freeswim.attention import hopper
+from freeswim.attention.reference import reference_attention
 from freeswim.fused import available, copy_tokens
-from freeswim.windows import Segment
+from freeswim.windows import Segment, axis_segments
 
 try:
     from freeswim.attention import exact_kernel
@@ -33,12 +35,17 @@ _WARPS = 8
 _STAGES = 4
 
 
+_LOGGER = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
 class Kernel:
     """One of the kernels."""
 
     keys: int
     """That it reads at a time."""
+    parts: int
+    """Of a block of queries, that pass over rows which only the other sees."""
     price: float
     """Of a pair of query and key, in time, over that of a pair in dense calls with their copies; from an H100."""
     attend: Callable[..., None]
@@ -49,12 +56,31 @@ def _kernel(q_BLHD: torch.Tensor) -> Kernel | None:
     """The fastest kernel that takes such queries."""
     if not available(q_BLHD):
         return None
-    if hopper.available(q_BLHD):
-        return Kernel(hopper.KEYS, 0.85, hopper.attend)
+    if hopper.takes(q_BLHD) and _is_right(HOPPER, q_BLHD.device):
+        return HOPPER
     dim = q_BLHD.shape[-1]
     half = q_BLHD.dtype in (torch.bfloat16, torch.float16)
     takes = half and 16 <= dim <= 128 and dim & (dim - 1) == 0 and exact_kernel is not None
-    return Kernel(_KEYS, 1.28, _attend_anywhere) if takes else None
+    return ANY_GPU if takes else None
+
+
+@lru_cache
+def _is_right(kernel: Kernel, device: torch.device) -> bool:
+    """Whether a kernel can be built for the device and computes there what it should, on blocks of all kinds."""
+    frames, (rows, columns) = 2, (tuple(axis_segments(size, side)) for size, side in ((7, 5), (160, 100)))
+    generator = torch.Generator(device).manual_seed(0)
+    q, k, v = torch.randn(3, 1, 2 * 7 * 160, 1, 64, generator=generator, device=device, dtype=torch.float16)
+    options: dict[str, Any] = {"frames": frames, "rows": rows, "columns": columns, "scale": None}
+    try:
+        out, _ = _run(kernel, q, k, v, **options)
+        expected = reference_attention(q, k, v, **options, context=None).float()
+        error = float((out.float() - expected).norm() / expected.norm())
+    except Exception as reason:  # whatever stops it, the other kernels go on
+        _LOGGER.warning("An attention kernel does not work here (%s): FreeSwim uses a slower one.", reason)
+        return False
+    if not error < 0.02:  # as NaN isn't
+        _LOGGER.warning("An attention kernel is wrong here (error %s): FreeSwim uses a slower one.", error)
+    return error < 0.02
 
 
 def is_faster(
@@ -75,7 +101,7 @@ def is_faster(
         return False
     axes = tuple(rows), tuple(columns)
     price = max(kernel.price, 1.0) if than_chosen else kernel.price
-    return price * _work(frames, *axes, kernel.keys) < _work_of_dense_calls(frames, *axes)
+    return price * _work(kernel, frames, *axes) < _work_of_dense_calls(frames, *axes)
 
 
 def exact_attention(
@@ -99,13 +125,32 @@ def exact_attention(
     """
     kernel = _kernel(q_BLHD)
     assert kernel is not None
+    return _run(
+        kernel, q_BLHD, k_BLHD, v_BLHD, frames=frames, rows=rows, columns=columns, scale=scale, wants_sum=wants_sum,
+        block_rows=block_rows,
+    )  # fmt: skip
+
+
+def _run(
+    kernel: Kernel,
+    q_BLHD: torch.Tensor,
+    k_BLHD: torch.Tensor,
+    v_BLHD: torch.Tensor,
+    *,
+    frames: int,
+    rows: Sequence[Segment],
+    columns: Sequence[Segment],
+    scale: float | None,
+    wants_sum: bool = False,
+    block_rows: int | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     grid = frames, rows[-1].queries[1], columns[-1].queries[1]
     out = torch.empty(q_BLHD.shape, dtype=q_BLHD.dtype, device=q_BLHD.device)
     sums = torch.empty(q_BLHD.shape[:3], dtype=torch.float32, device=q_BLHD.device) if wants_sum else None
     kernel.attend(
         q_BLHD.contiguous(), _column_by_column(k_BLHD, grid), _column_by_column(v_BLHD, grid), out, sums,
         _bounds(tuple(rows), q_BLHD.device), _bounds(tuple(columns), q_BLHD.device), grid=grid,
-        block_rows=block_rows or _best_rows(frames, tuple(rows), tuple(columns), kernel.keys),
+        block_rows=block_rows or _best_rows(kernel, frames, tuple(rows), tuple(columns)),
         scale=q_BLHD.shape[-1] ** -0.5 if scale is None else scale,
     )  # fmt: skip
     return out, sums
@@ -120,7 +165,7 @@ def build(like_BLHD: torch.Tensor, frames: int, rows: Sequence[Segment], columns
     for wants_sum in (False, True):
         exact_attention(
             tokens, tokens, tokens, frames=frames, rows=alone, columns=alone, scale=None, wants_sum=wants_sum,
-            block_rows=_best_rows(frames, tuple(rows), tuple(columns), kernel.keys),
+            block_rows=_best_rows(kernel, frames, tuple(rows), tuple(columns)),
         )  # fmt: skip
 
 
@@ -139,6 +184,10 @@ def _attend_anywhere(
     )  # fmt: skip
 
 
+ANY_GPU = Kernel(keys=_KEYS, parts=1, price=1.28, attend=_attend_anywhere)
+HOPPER = Kernel(keys=hopper.KEYS, parts=2, price=0.87, attend=hopper.attend)
+
+
 def _column_by_column(x_BLHD: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
     """(B, H*W*T, heads, D): what is seen of a row, some columns in all frames, lies in one piece."""
     x = x_BLHD.unflatten(1, grid).permute(0, 2, 3, 1, 4, 5)
@@ -148,22 +197,26 @@ def _column_by_column(x_BLHD: torch.Tensor, grid: tuple[int, int, int]) -> torch
 
 
 @lru_cache(maxsize=64)
-def _best_rows(frames: int, rows: tuple[Segment, ...], columns: tuple[Segment, ...], keys: int) -> int:
+def _best_rows(kernel: Kernel, frames: int, rows: tuple[Segment, ...], columns: tuple[Segment, ...]) -> int:
     """Of the shapes of a block of queries, that with which the fewest keys are read in all."""
-    return min((1, 2, 4, 8, 16), key=lambda block_rows: _pairs(frames, rows, columns, keys, block_rows))
+    return min((1, 2, 4, 8, 16), key=lambda block_rows: _pairs(kernel, frames, rows, columns, block_rows))
 
 
 @lru_cache(maxsize=64)
-def _work(frames: int, rows: tuple[Segment, ...], columns: tuple[Segment, ...], keys: int) -> float:
+def _work(kernel: Kernel, frames: int, rows: tuple[Segment, ...], columns: tuple[Segment, ...]) -> float:
     """Pairs of query and key that the kernel computes, over those that are seen."""
     seen = frames**2 * math.prod(sum(_length(s.queries) * _length(s.keys) for s in axis) for axis in (rows, columns))
-    return _pairs(frames, rows, columns, keys, _best_rows(frames, rows, columns, keys)) / seen
+    return _pairs(kernel, frames, rows, columns, _best_rows(kernel, frames, rows, columns)) / seen
 
 
-def _pairs(frames: int, rows: tuple[Segment, ...], columns: tuple[Segment, ...], keys: int, block_rows: int) -> int:
-    """Pairs of query and key that are computed: whole blocks of `keys` places in each row that a query sees."""
-    read = sum(-(-places // keys) * keys for places in _unions(columns, _QUERIES // block_rows, frames))
-    return _QUERIES * sum(_unions(rows, block_rows, 1)) * read
+def _pairs(
+    kernel: Kernel, frames: int, rows: tuple[Segment, ...], columns: tuple[Segment, ...], block_rows: int
+) -> int:
+    """Pairs of query and key that are computed: whole blocks of keys in each row that a query sees."""
+    parts = min(kernel.parts, block_rows)
+    across = _unions(columns, _QUERIES // block_rows, frames)
+    read = sum(-(-places // kernel.keys) * kernel.keys for places in across)
+    return _QUERIES // parts * sum(_unions(rows, block_rows // parts, 1)) * read
 
 
 def _unions(axis: tuple[Segment, ...], step: int, frames: int) -> list[int]:

@@ -7,7 +7,8 @@ the logits of a block of keys and the product of the last block's values togethe
 while the tensor cores still work on the latter.
 
 Of each grid row that some query sees, places are cut into blocks of KEYS. All three walk through the same sequence of
-blocks: row by row, and of a row first the blocks whose columns all queries see, then the edges, which need a mask.
+blocks: row by row, and of a row first the blocks whose columns all queries see, then the edges, which need a mask. A
+warpgroup passes over rows at the top and at the bottom that only the other half sees.
 """
 
 from triton.experimental import gluon
@@ -135,11 +136,13 @@ def _produce(blocks, k, v, key_ring, value_ring, origin, length, channel, KEYS: 
 
 
 @gluon.jit
-def _start_logits(queries, key_ring, i, KEYS: gl.constexpr):
-    LOGITS: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, KEYS, 16])
-    key_ring.wait(i)
-    logits = gl.zeros([_HALF, KEYS], gl.float32, LOGITS)
-    return warpgroup_mma(queries, key_ring.tile(i).permute((1, 0)), logits, use_acc=False, is_async=True)
+def _pass_over(start, stop, key_ring, value_ring):
+    for i in range(start, stop):
+        # Not before they are filled: the last round's releases may not be complete.
+        key_ring.wait(i)
+        key_ring.release(i)
+        value_ring.wait(i)
+        value_ring.release(i)
 
 
 @gluon.jit
@@ -160,19 +163,25 @@ def _softmax(logits, in_row, most, total, scale):
 
 @gluon.jit
 def _step(
-    i, queries, key_ring, value_ring, place, in_row, left, right, weights, most, total, mixed, scale,
+    i, queries, key_ring, value_ring, finished, place, in_row, left, right, weights, most, total, mixed, scale,
     KEYS: gl.constexpr, MASKED: gl.constexpr,
 ):  # fmt: skip
     """Adds the values of block i - 1 under `weights`, and returns the weights of block i."""
-    logits = _start_logits(queries, key_ring, i, KEYS)
+    LOGITS: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, KEYS, 16])
+    key_ring.wait(i)
+    logits = gl.zeros([_HALF, KEYS], gl.float32, LOGITS)
+    logits = warpgroup_mma(queries, key_ring.tile(i).permute((1, 0)), logits, use_acc=False, is_async=True)
     value_ring.wait(i - 1)
     mixed = warpgroup_mma(weights, value_ring.tile(i - 1), mixed, is_async=True)
     logits = warpgroup_mma_wait(1, deps=[logits])
-    key_ring.release(i)
     if MASKED:
         logits = _masked(logits, place, left, right, KEYS)
     new_weights, most, total, shrink = _softmax(logits, in_row, most, total, scale)
     new_weights = gl.convert_layout(new_weights.to(value_ring.tiles.dtype), weights.type.layout)
+    # ptxas would wait for the product first and take the softmax later. This store needs the softmax, and cannot pass
+    # the barrier in front of the release, nor can the wait.
+    finished.store(total)
+    key_ring.release(i)
     # The product reads `weights` until here.
     mixed, weights, new_weights = warpgroup_mma_wait(0, deps=[mixed, weights, new_weights])
     value_ring.release(i - 1)
@@ -182,7 +191,7 @@ def _step(
 
 @gluon.jit
 def _consume(
-    blocks, q_tiles, key_ring, value_ring, out, sums, row_bounds, column_bounds,
+    blocks, q_tiles, key_ring, value_ring, finished, out, sums, row_bounds, column_bounds,
     head, heads, frames, height, width, first_row, first, scale,
     ROWS: gl.constexpr, SPAN: gl.constexpr, DIM: gl.constexpr, KEYS: gl.constexpr, SUMS: gl.constexpr,
     HALF: gl.constexpr,
@@ -191,50 +200,68 @@ def _consume(
     MIXED: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DIM, 16])
     WEIGHTS: gl.constexpr = gl.DotOperandLayout(0, MIXED, 2)
     queries = q_tiles.index(HALF)
+    finished = finished.index(HALF)
 
     # Each query's window, in rows and in places; of a query outside the grid it is empty.
-    row, place, inside, token = _queries(
+    query_row, query_place, inside, _ = _queries(
         HALF, gl.SliceLayout(1, LOGITS), frames, height, width, first_row, first, ROWS, SPAN
     )
-    top = gl.load(row_bounds + row, mask=inside, other=0)
-    bottom = gl.load(row_bounds + height + row, mask=inside, other=0)
-    left = gl.load(column_bounds + place // frames, mask=inside, other=0) * frames
-    right = gl.load(column_bounds + width + place // frames, mask=inside, other=0) * frames
+    top = gl.load(row_bounds + query_row, mask=inside, other=0)
+    bottom = gl.load(row_bounds + height + query_row, mask=inside, other=0)
+    left = gl.load(column_bounds + query_place // frames, mask=inside, other=0) * frames
+    right = gl.load(column_bounds + width + query_place // frames, mask=inside, other=0) * frames
+
+    # The upper half does not see the last rows, nor the lower half the first.
+    own_top, own_bottom = blocks.top, blocks.bottom
+    if ROWS > 1:
+        if HALF == 0:
+            own_bottom = gl.load(row_bounds + height + gl.minimum(first_row + ROWS // 2, height) - 1)
+        else:
+            own_top = gl.load(row_bounds + gl.minimum(first_row + ROWS // 2, height - 1))
+    start, stop = (own_top - blocks.top) * blocks.every, (own_bottom - blocks.top) * blocks.every
+    _pass_over(0, start, key_ring, value_ring)
 
     # The first block, under a mask even if it needs none.
-    logits = _start_logits(queries, key_ring, 0, KEYS)
+    key_ring.wait(start)
+    logits = gl.zeros([_HALF, KEYS], gl.float32, LOGITS)
+    logits = warpgroup_mma(queries, key_ring.tile(start).permute((1, 0)), logits, use_acc=False, is_async=True)
     logits = warpgroup_mma_wait(0, deps=[logits])
-    key_ring.release(0)
+    key_ring.release(start)
     logits = _masked(logits, blocks.place(0, KEYS), left, right, KEYS)
     most = gl.full([_HALF], -1e30, gl.float32, gl.SliceLayout(1, LOGITS))  # finite: a block may be seen by none
     total = gl.zeros([_HALF], gl.float32, gl.SliceLayout(1, LOGITS))
-    weights, most, total, _ = _softmax(logits, (top <= blocks.top) & (blocks.top < bottom), most, total, scale)
+    weights, most, total, _ = _softmax(logits, (top <= own_top) & (own_top < bottom), most, total, scale)
     weights = gl.convert_layout(weights.to(value_ring.tiles.dtype), WEIGHTS)
     mixed = gl.zeros([_HALF, DIM], gl.float32, MIXED)
 
-    i = blocks.top * 0 + 1
-    for y in range(blocks.top, blocks.bottom):
-        done = gl.where(y == blocks.top, 1, 0)
-        in_row = (top <= y) & (y < bottom)
+    i = start + 1
+    for row in range(own_top, own_bottom):
+        done = gl.where(row == own_top, 1, 0)
+        in_row = (top <= row) & (row < bottom)
         for j in range(done, blocks.whole):
             weights, most, total, mixed = _step(
-                i, queries, key_ring, value_ring, j, in_row, left, right, weights, most, total, mixed, scale,
-                KEYS, False,
+                i, queries, key_ring, value_ring, finished, j, in_row, left, right,
+                weights, most, total, mixed, scale, KEYS, False,
             )  # fmt: skip
             i += 1
         for j in range(gl.maximum(done, blocks.whole), blocks.every):
             weights, most, total, mixed = _step(
-                i, queries, key_ring, value_ring, blocks.place(j, KEYS), in_row, left, right,
+                i, queries, key_ring, value_ring, finished, blocks.place(j, KEYS), in_row, left, right,
                 weights, most, total, mixed, scale, KEYS, True,
             )  # fmt: skip
             i += 1
 
-    value_ring.wait(i - 1)
-    mixed = warpgroup_mma(weights, value_ring.tile(i - 1), mixed, is_async=True)
+    value_ring.wait(stop - 1)
+    mixed = warpgroup_mma(weights, value_ring.tile(stop - 1), mixed, is_async=True)
     mixed, weights = warpgroup_mma_wait(0, deps=[mixed, weights])
+    value_ring.release(stop - 1)
+    _pass_over(stop, (blocks.bottom - blocks.top) * blocks.every, key_ring, value_ring)
 
     mixed = mixed / gl.convert_layout(total, gl.SliceLayout(1, MIXED))[:, None]
     if SUMS:
+        _, _, inside, token = _queries(
+            HALF, gl.SliceLayout(1, LOGITS), frames, height, width, first_row, first, ROWS, SPAN
+        )
         gl.store(sums + head + token * heads, (most + gl.log2(total)) * 0.6931471805599453, mask=inside)
     # Through shared memory, so that whole tokens are written. This warpgroup has read its queries for the last time.
     queries.store(mixed.to(out.dtype.element_ty))
@@ -277,6 +304,7 @@ def attend_in_windows(
     key_ring = _ring(dtype, KEYS, DIM, TILE, STAGES)
     value_ring = _ring(dtype, KEYS, DIM, TILE, STAGES)
     q_tiles = gl.allocate_shared_memory(dtype, [2, _HALF, DIM], TILE)
+    finished = gl.allocate_shared_memory(gl.float32, [2, _HALF], gl.SwizzledSharedLayout(1, 1, 1, [0]))
     TOKENS: gl.constexpr = gl.BlockedLayout([1, 8], [256 // DIM, DIM // 8], [4, 1], [1, 0])
     for half in gl.static_range(2):
         _, _, inside, token = _queries(
@@ -292,11 +320,11 @@ def attend_in_windows(
     gl.warp_specialize(
         [
             (_consume, (
-                blocks, q_tiles, key_ring, value_ring, out, sums, row_bounds, column_bounds,
+                blocks, q_tiles, key_ring, value_ring, finished, out, sums, row_bounds, column_bounds,
                 head, heads, frames, height, width, first_row, first, scale, ROWS, SPAN, DIM, KEYS, SUMS, 0,
             )),
             (_consume, (
-                blocks, q_tiles, key_ring, value_ring, out, sums, row_bounds, column_bounds,
+                blocks, q_tiles, key_ring, value_ring, finished, out, sums, row_bounds, column_bounds,
                 head, heads, frames, height, width, first_row, first, scale, ROWS, SPAN, DIM, KEYS, SUMS, 1,
             )),
             (_produce, (
