@@ -35,7 +35,7 @@ class Shape:
     encode_per_pixel: float
     decode_per_pixel: float
     vae_channels: int  # of the VAE's widest full-size feature map, over the square of its patch
-    text_bytes: int  # of the text encoder's weights; these three as they are loaded on an accelerator
+    text_bytes: int  # of the text encoder, with what it computes; these three as they are loaded on an accelerator
     transformer_bytes: int
     vae_bytes: int
 
@@ -51,25 +51,26 @@ SHAPES: Mapping[str, Shape] = {
     ),
     "wan2.1-1.3b": Shape(
         layers=30, width=1536, feed_forward=8960, encode_per_pixel=5.19e6, decode_per_pixel=8.70e6, vae_channels=96,
-        text_bytes=round(10.6 * GIB), transformer_bytes=round(2.65 * GIB), vae_bytes=round(0.5 * GIB),
+        text_bytes=round(10.9 * GIB), transformer_bytes=round(2.65 * GIB), vae_bytes=round(0.5 * GIB),
     ),
     "wan2.1-14b": Shape(
         layers=40, width=5120, feed_forward=13824, encode_per_pixel=5.19e6, decode_per_pixel=8.70e6, vae_channels=96,
-        text_bytes=round(10.6 * GIB), transformer_bytes=round(26.7 * GIB), vae_bytes=round(0.5 * GIB),
+        text_bytes=round(10.9 * GIB), transformer_bytes=round(26.7 * GIB), vae_bytes=round(0.5 * GIB),
     ),
 }  # fmt: skip
 
 # Share of the measured speed that each kind of stage is taken to reach before one was observed: roughly what the
-# embedded model does on two cores, and Wan2.1-1.3B on an H100 (docs/performance.md).
-_CPU_SHARES = {"native": 0.55, "freeswim": 0.62, "naive": 0.53, "encode": 1.2, "decode": 1.3}
-_GPU_SHARES = {"native": 0.55, "freeswim": 0.7, "naive": 0.3, "encode": 0.77, "decode": 0.77}
+# embedded model does on two cores, and Wan2.1-1.3B on an H100 (docs/performance.md). "queries" are passes with a window
+# for each query, as naive ones have it.
+_CPU_SHARES = {"native": 0.55, "tiles": 0.62, "queries": 0.53, "encode": 1.2, "decode": 1.3}
+_GPU_SHARES = {"native": 0.55, "tiles": 0.7, "queries": 0.53, "encode": 0.77, "decode": 0.77}
 
 # Bytes of activations per token and channel of the transformer, and per pixel and channel of the VAE's largest maps.
 _TOKEN_BYTES = 60
 _GPU_TOKEN_BYTES = 16  # blocks run fused there
 _PIXEL_BYTES = 80
 _PROCESS_BYTES = 900 << 20  # Python, torch and diffusers themselves
-CONTEXT_BYTES = 600 << 20  # CUDA's context and the workspaces of its libraries
+CONTEXT_BYTES = 800 << 20  # CUDA's context and the workspaces of its libraries, measured on an H100
 _GPU_TILE_BYTES = 66 * 256 * 256 * 4  # per channel: the VAE in float32 on the smallest tile that it is cut into
 
 
@@ -144,18 +145,20 @@ class Meter:
         """Takes note of how long the stages of a finished run took."""
         for name, work in operations(plan).items():
             if seconds.get(name, 0) > 0:
-                share = work / (seconds[name] * self._rate(name))
-                key = plan.model.name, _kind(name)
+                kind = _kind(plan, name)
+                share = work / (seconds[name] * self._rate(kind))
+                key = plan.model.name, kind
                 self._shares.setdefault(key, deque(maxlen=5)).append(share)
 
     def _seconds(self, plan: Plan, name: str, work: float) -> float:
-        seen = self._shares.get((plan.model.name, _kind(name)))
+        kind = _kind(plan, name)
+        seen = self._shares.get((plan.model.name, kind))
         shares = _GPU_SHARES if self.accelerated else _CPU_SHARES
-        return work / (self._rate(name) * (median(seen) if seen else shares[_kind(name)]))
+        return work / (self._rate(kind) * (median(seen) if seen else shares[kind]))
 
-    def _rate(self, name: str) -> float:
+    def _rate(self, kind: str) -> float:
         self.speed = self.speed or measure_speed()
-        return self.speed.convolution if _kind(name) in ("encode", "decode") else self.speed.matrix
+        return self.speed.convolution if kind in ("encode", "decode") else self.speed.matrix
 
 
 def operations(plan: Plan) -> dict[str, float]:
@@ -207,8 +210,11 @@ def _shape(plan: Plan) -> Shape:
     return SHAPES[plan.model.name]
 
 
-def _kind(stage: str) -> str:
-    return stage.split(" ")[0]
+def _kind(plan: Plan, stage: str) -> str:
+    kind = stage.split(" ")[0]
+    if kind not in plan.passes:
+        return kind
+    return "queries" if plan.passes[kind].query_tile == (1, 1) else "tiles"
 
 
 def _pixels(plan: Plan, size: Size) -> int:

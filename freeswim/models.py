@@ -95,9 +95,8 @@ WAN_1_3B = BaseModel(
     default_negative_prompt=WAN_NEGATIVE_PROMPT,
     presets=(("720p", 1280, 720), ("1080p", 1920, 1080), ("1440p", 2560, 1440), ("4K", 3840, 2160)),
     needs="cuda",
-    # Measured on an H100, with its own weights and the guide's record in main memory: the transformer's passes peak at
-    # 6.7 GiB at 1920x1088, 17.5 GiB at 3840x2160. The text encoder, 10.6 GiB, is what --offload model keeps away.
-    memory="about 21 GB of GPU memory at 1080p and 33 GB at 4K, about 12 GB and 20 GB with --offload model (estimates)",
+    # A whole run at 1920x1080 was measured with 24 GiB of an H100 (docs/performance.md), the rest is computed.
+    memory="about 12.5 GB of GPU memory at 1080p, 21 GB at 4K; 20 and 33 GB with --offload none",
 )
 
 WAN_14B = BaseModel(
@@ -114,7 +113,7 @@ WAN_14B = BaseModel(
     default_negative_prompt=WAN_NEGATIVE_PROMPT,
     presets=(("1080p", 1920, 1080), ("1440p", 2560, 1440), ("4K", 3840, 2160)),
     needs="cuda",
-    memory="about 63 GB of GPU memory at 1080p, about 48 GB with --offload model (estimates)",
+    memory="about 45 GB of GPU memory at 1080p, 57 GB with --offload none (estimates)",
 )
 
 MODELS: Mapping[str, BaseModel] = {model.name: model for model in (EMBEDDED, WAN_1_3B, WAN_14B)}
