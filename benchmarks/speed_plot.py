@@ -21,15 +21,15 @@ LINES = (
 )
 
 
-def stage_times(files: Sequence[dict[str, Any]], name: str) -> dict[float, float]:
-    """Megapixels of a frame -> seconds of the refine stage; the fastest of a rival's variants."""
-    times: dict[float, float] = {}
+def stage_times(files: Sequence[dict[str, Any]], name: str) -> dict[float, tuple[float, str]]:
+    """Megapixels of a frame -> seconds of the refine stage, the fastest of a rival's variants, and the device."""
+    times: dict[float, tuple[float, str]] = {}
     for data in reversed(files):  # the first file has the last word
         for size, results in data["sizes"].items():
             width, height = (int(side) for side in size.split("x"))
             measured = [value["stage_s"] for key, value in results.items() if _is_of(key, name) and "stage_s" in value]
             if measured:
-                times[width * height / 1e6] = min(measured)
+                times[width * height / 1e6] = min(measured), data["device"]
     return dict(sorted(times.items()))
 
 
@@ -44,14 +44,18 @@ def draw(files: Sequence[dict[str, Any]], file: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.8), dpi=150)
+    data = files[0]
     for name, label, colour, marker, place, side in LINES:
         times = stage_times(files, name)
-        axes.plot(list(times), list(times.values()), color=colour, marker=marker, label=label, linewidth=1.8)
-        for x, y in times.items():
+        seconds = [y for y, _ in times.values()]
+        axes.plot(list(times), seconds, color=colour, marker=marker, label=label, linewidth=1.8)
+        for x, (y, device) in times.items():
             text = f"{y:,.0f} s" if y < 3600 else f"{y / 3600:.1f} h"
-            options = {"textcoords": "offset points", "xytext": place, "ha": side}
-            axes.annotate(text, (x, y), fontsize=8, color=colour, **options)
-    data = files[0]
+            if device != data["device"]:
+                text += f" ({device.removeprefix('NVIDIA ')})"
+            options: dict[str, Any] = {"textcoords": "offset points", "xytext": place, "ha": side}
+            under = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}  # where a line passes
+            axes.annotate(text, (x, y), fontsize=8, color=colour, bbox=under, **options)
     sizes = {tuple(int(side) for side in size.split("x")): size for size in data["sizes"]}
     axes.set(xscale="log", yscale="log", ylabel="seconds of the refine stage")
     axes.set_xticks([width * height / 1e6 for width, height in sizes], [f"{w}×{h}" for w, h in sizes])
