@@ -24,6 +24,7 @@ from freeswim.config import WindowMode
 from freeswim.rotary import apply_rotary
 from freeswim.warmup import build_kernels, build_kernels_behind
 from freeswim.windows import axis_segments
+from tests import gluon_on_cpu
 from tests.wan import tiny_transformer
 
 triton = pytest.importorskip("triton")
@@ -94,6 +95,37 @@ def test_exact_windows_equal_the_reference(
     hidden = ~dense_mask(frames, rows, columns)[None, :, None]
     torch.testing.assert_close(sums, logits.masked_fill(hidden, float("-inf")).logsumexp(-1), atol=1e-5, rtol=1e-5)
     assert exact.exact_attention(q, k, v, **options)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("grid", "window", "tile", "mode"),
+    [
+        ((5, 7, 30), (4, 16), (1, 1), "inward"),
+        ((5, 7, 30), (4, 16), (1, 1), "clipped"),
+        ((4, 7, 30), (3, 8), (1, 1), "blocks"),
+        ((7, 6, 13), (5, 9), (2, 3), "inward"),
+        ((40, 3, 5), (2, 3), (1, 1), "inward"),
+        ((1, 1, 40), (1, 5), (1, 1), "clipped"),
+    ],
+)
+@pytest.mark.parametrize("block_rows", [1, 2, 4])
+def test_the_kernel_for_hopper_reads_what_it_should(
+    grid: tuple[int, int, int], window: tuple[int, int], tile: tuple[int, int], mode: WindowMode, block_rows: int
+) -> None:
+    """Its source run step by step on the CPU (see tests/gluon_on_cpu.py)."""
+    rows, columns = (
+        axis_segments(size, extent, tile=side, mode=mode)
+        for size, extent, side in zip(grid[1:], window, tile, strict=True)
+    )
+    several = 2 if grid == (40, 3, 5) else 1  # heads, and videos of a batch
+    q, k, v = (noise(several, grid[0] * grid[1] * grid[2], several, 8, seed=i) for i in range(3))
+    options: dict[str, Any] = {"frames": grid[0], "rows": rows, "columns": columns, "scale": 0.3}
+    kernel = dataclasses.replace(exact.HOPPER, keys=gluon_on_cpu.KEYS, attend=gluon_on_cpu.attend)
+    out, sums = exact._run(kernel, q, k, v, **options, wants_sum=True, block_rows=block_rows)
+    torch.testing.assert_close(out, reference_attention(q, k, v, **options, context=None), atol=2e-6, rtol=1e-5)
+    logits = torch.einsum("blhd,bmhd->blhm", q, k) * 0.3
+    hidden = ~dense_mask(grid[0], rows, columns)[None, :, None]
+    torch.testing.assert_close(sums, logits.masked_fill(hidden, float("-inf")).logsumexp(-1), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.usefixtures("_small_blocks")

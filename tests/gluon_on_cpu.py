@@ -1,0 +1,184 @@
+"""Runs the kernel for Hopper GPUs on the CPU: its own source, on stand-ins for the parts of Gluon that it uses.
+
+Values are torch tensors. Roles run one after the other, the copying warp first, in rings with room for everything, so
+that no barrier has to wait: this shows that the kernel computes the right thing from the right places, and nothing of
+what happens at the same time on a GPU.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+KEYS = 16
+_SOURCE = Path(__file__).parents[1] / "freeswim/attention/hopper_kernel.py"
+
+
+class Value(torch.Tensor):
+    """A tensor of Gluon's, which says its layout: there is none here."""
+
+    @property
+    def type(self) -> Any:  # type: ignore[override]
+        return SimpleNamespace(layout=None)
+
+
+def value(x: Any) -> Value:
+    return torch.as_tensor(x).as_subclass(Value)
+
+
+class Pointer:
+    """An address in a tensor's memory, or many."""
+
+    def __init__(self, memory: torch.Tensor, offset: Any = 0) -> None:
+        self.memory, self.offset = memory.view(-1), offset
+        self.dtype = SimpleNamespace(element_ty=memory.dtype)
+
+    def __add__(self, step: Any) -> "Pointer":
+        return Pointer(self.memory, self.offset + step)
+
+    def __sub__(self, step: Any) -> "Pointer":
+        return Pointer(self.memory, self.offset - step)
+
+    def load(self, mask: Any = None, other: float = 0) -> Value:
+        offset = torch.as_tensor(self.offset)
+        seen = torch.ones_like(offset, dtype=torch.bool) if mask is None else mask.expand(offset.shape)
+        assert bool(((offset >= 0) & (offset < len(self.memory)))[seen].all()), "reads outside of the memory"
+        return value(torch.where(seen, self.memory[torch.where(seen, offset, 0)], other).to(self.memory.dtype))
+
+    def store(self, x: torch.Tensor, mask: torch.Tensor) -> None:
+        seen = mask.expand(self.offset.shape)
+        self.memory[self.offset[seen]] = x[seen]
+
+
+class Tile:
+    """A matrix in shared memory."""
+
+    def __init__(self) -> None:
+        self.data = torch.empty(0)
+
+    def store(self, x: torch.Tensor) -> None:
+        self.data = x
+
+    def load(self, layout: None) -> Value:
+        return value(self.data)
+
+    def permute(self, order: Sequence[int]) -> torch.Tensor:
+        return self.data.permute(*order)
+
+
+class Shared:
+    """An array of them."""
+
+    def __init__(self, dtype: torch.dtype, shape: Sequence[int], layout: None) -> None:
+        self.dtype = dtype
+        self.tiles = [Tile() for _ in range(shape[0])]
+
+    def index(self, i: int) -> Tile:
+        return self.tiles[i]
+
+
+class Descriptor:
+    """A matrix that TMA copies blocks of."""
+
+    def __init__(self, matrix: torch.Tensor, block: tuple[int, int]) -> None:
+        self.matrix, self.block = matrix, block
+        self.layout, self.block_type = None, SimpleNamespace(nbytes=0)
+
+
+def copy_in(source: Descriptor, place: Sequence[Any], barrier: Tile, target: Tile) -> None:
+    row, column = (int(x) for x in place)
+    rows, columns = source.block
+    block = source.matrix[row : row + rows, column : column + columns]
+    target.store(torch.nn.functional.pad(block, (0, 0, 0, rows - len(block))))  # zeros past the end
+
+
+def multiply(a: Any, b: Any, acc: torch.Tensor, use_acc: bool = True, is_async: bool = False) -> Value:
+    left, right = (x.data if isinstance(x, Tile) else x for x in (a, b))
+    return value(left @ right + (acc if use_acc else 0))
+
+
+def where(condition: Any, a: Any, b: Any) -> Value:
+    return value(torch.where(torch.as_tensor(condition), a, b))
+
+
+def decorator(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    return function if function is not None else lambda f: f
+
+
+@contextmanager
+def stand_ins(program: list[int]) -> Iterator[None]:
+    """Gluon's modules, as far as the kernel uses them. `program`: the indices of the program that runs."""
+
+    def run_one_after_the_other(roles: Sequence[tuple[Callable[..., None], tuple[Any, ...]]], *sizes: Any) -> None:
+        for role, arguments in reversed(roles):
+            role(*arguments)
+
+    def nothing(*arguments: Any, **options: Any) -> None:
+        return None
+
+    layouts = ("NVMMADistributedLayout", "DotOperandLayout", "SliceLayout", "BlockedLayout", "SwizzledSharedLayout")
+    gl: Any = ModuleType("language")
+    gl.__dict__.update(
+        dict.fromkeys(layouts, nothing), constexpr=lambda x: x, tensor=Value, shared_memory_descriptor=Shared,
+        float32=torch.float32, int64=torch.int64, static_range=range, where=where, allocate_shared_memory=Shared,
+        program_id=lambda axis: value(program[axis]), load=Pointer.load, store=lambda p, x, mask: p.store(x, mask),
+        arange=lambda start, stop, layout: value(torch.arange(start, stop)),
+        minimum=lambda a, b: torch.minimum(value(a), value(b)), maximum=lambda a, b: torch.maximum(value(a), value(b)),
+        zeros=lambda shape, dtype, layout: value(torch.zeros(shape)),
+        full=lambda shape, x, dtype, layout: value(torch.full(shape, x)),
+        max=lambda x, axis: x.amax(axis), sum=lambda x, axis: x.sum(axis), exp2=torch.exp2, log2=torch.log2,
+        convert_layout=lambda x, layout: x, warp_specialize=run_one_after_the_other,
+    )  # fmt: skip
+    gluon: Any = ModuleType("gluon")
+    gluon.jit, gluon.constexpr_function, gluon.language = decorator, decorator, gl
+    barrier = SimpleNamespace(init=nothing, wait=nothing, expect=nothing, arrive=nothing, MBarrierLayout=nothing)
+    hopper: Any = ModuleType("hopper")
+    hopper.fence_async_shared, hopper.warpgroup_mma = nothing, multiply
+    hopper.mbarrier, hopper.tma = barrier, SimpleNamespace(async_load=copy_in)
+    hopper.warpgroup_mma_wait = lambda count, deps: deps[0] if len(deps) == 1 else tuple(deps)
+    core: Any = ModuleType("core")
+    core._aggregate = decorator
+    experimental: Any = ModuleType("experimental")
+    experimental.gluon = gluon
+    modules = {
+        "triton.experimental": experimental,
+        "triton.experimental.gluon": gluon,
+        "triton.experimental.gluon.language": gl,
+        "triton.experimental.gluon.language.nvidia": ModuleType("nvidia"),
+        "triton.experimental.gluon.language.nvidia.hopper": hopper,
+        "triton.language.core": core,
+    }
+    with patch.dict(sys.modules, modules):
+        yield
+
+
+def attend(
+    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, out: torch.Tensor, sums: torch.Tensor | None,
+    *bounds: torch.Tensor, grid: Sequence[int], block_rows: int, scale: float,
+) -> None:  # fmt: skip
+    """As `freeswim.attention.hopper.attend`, in blocks of KEYS keys, for any precision and head."""
+    frames, height, width = grid
+    batch, _, heads, dim = q.shape
+    program = [0, 0, 0]
+    with stand_ins(program):
+        spec = importlib.util.spec_from_file_location("hopper_kernel_on_cpu", _SOURCE)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        span = module.QUERIES // block_rows
+        k, v = (Descriptor(x.reshape(-1, heads * dim), (KEYS, dim)) for x in (keys, values))
+        programs = -(-height // block_rows) * -(-width * frames // span), heads, batch
+        for program[:] in product(*map(range, programs)):
+            module.attend_in_windows(
+                Pointer(q), k, v, Pointer(out), Pointer(out if sums is None else sums), *map(Pointer, bounds),
+                heads, frames, height, width, scale * 1.4426950408889634, ROWS=block_rows, SPAN=span, DIM=dim,
+                KEYS=KEYS, STAGES=height * (-(-width * frames // KEYS) + 1), SUMS=sums is not None,
+            )  # fmt: skip
