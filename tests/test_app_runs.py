@@ -151,6 +151,23 @@ def test_previews_come_with_the_steps(runner: Runner, monkeypatch: pytest.Monkey
     assert poster.size == (128, 128)
 
 
+def test_colours_are_remembered_where_the_vae_is_away_while_a_video_is_made(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_PAUSE", 0.0)
+    monkeypatch.setattr(live, "_SHARE", 1e9)
+    monkeypatch.setattr("freeswim.page.preview.LatentColours.shipped", lambda model: None)
+    monkeypatch.setattr("freeswim.page.runner.decoder", lambda vae: lambda latents: None)
+
+    def first_stage_shown() -> bool:
+        changes = list(runs.run_form(runner.run, FORM | {"steps": 6}))
+        shown = [change["preview"] for change in changes if change.get("preview")]
+        assert shown, "the second stage is known from the first one's video"
+        return any('class="inset"' not in html for html in shown)
+
+    assert [first_stage_shown() for _ in range(2)] == [False, True]
+
+
 def test_a_preview_that_fails_costs_no_run(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(frames: Any) -> str:
         raise RuntimeError("no picture")

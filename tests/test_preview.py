@@ -136,10 +136,14 @@ def test_a_model_without_a_map_is_learnt_from_a_part_of_its_first_frame(monkeypa
     run.decode = live.decoder(vae)
     run.look(latents)
     assert psnr(pictures[0], clip.numpy()) > 17
+    assert run.colours is None, "a part is not much"
     run.learn(clip.numpy())
     run.decode = None  # the whole video has said all there is
     run.look(latents)
     assert psnr(pictures[1], clip.numpy()) > psnr(pictures[0], clip.numpy())
+    later = live.Live("a model of somebody's", run.colours)
+    later.look(latents)
+    assert np.array_equal(pictures[2], pictures[1]), "a later run knows it from the start"
 
 
 def test_a_vae_that_lies_elsewhere_is_not_fetched() -> None:

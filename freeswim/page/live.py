@@ -32,15 +32,20 @@ class Live:
     """Previews of one run, from the clean latents of its steps.
 
     The colours of a model that brings no map are learnt from a part of the first frame, decoded anew for each preview
-    (`decode`), until a whole video is decoded (`learn`).
+    (`decode`), until a whole video is decoded (`learn`). known: the `colours` that an earlier run of it learnt.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, known: LatentColours | None = None) -> None:
         self.decode: Decode | None = None
-        self._colours = LatentColours.shipped(model)
+        self._colours = known or LatentColours.shipped(model)
         self._provisional = False
         self._latest: torch.Tensor | None = None
         self._next = 0.0
+
+    @property
+    def colours(self) -> LatentColours | None:
+        """What is known of the model's colours, from a whole video."""
+        return None if self._provisional else self._colours
 
     def look(self, latents: torch.Tensor) -> str | None:
         """A preview as an image's data URL, or None when it is too early for one or nothing is known of the model."""

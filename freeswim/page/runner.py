@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from freeswim import codec
 from freeswim.page.live import Live, decoder, poster
 from freeswim.page.look import what_to_look_for
+from freeswim.page.preview import LatentColours
 from freeswim.page.source import Source, plan_of
 from freeswim.page.status import Status
 from freeswim.page.text import YOUR_VIDEO
@@ -79,6 +80,7 @@ class Runner:
         self.output_root = output_root
         self._load = load or FreeSwimPipeline.from_pretrained
         self._loaded: dict[str, Any] = {}  # at most one: two of the large models would not fit
+        self._colours: dict[str, LatentColours] = {}  # of models that bring no map, for previews of later runs
         self._lock = threading.Lock()
 
     def run(self, request: Request, source: Source | None = None) -> Iterator[Update]:
@@ -118,9 +120,14 @@ class Runner:
                 job.news.put(Status(state="running", stage="load"))
                 pipeline = self._pipeline(job.request.model)
                 job.settings = job.settings_of(pipeline)
+                job.live = Live(job.request.model, self._colours.get(job.request.model))
                 job.live.decode = decoder(pipeline.pipe.vae)
                 video = job.given_video()
-                result = pipeline(job.request, video=video, on_progress=job.on_progress, on_video=job.on_video)
+                try:
+                    result = pipeline(job.request, video=video, on_progress=job.on_progress, on_video=job.on_video)
+                finally:
+                    if job.live.colours is not None:
+                        self._colours[job.request.model] = job.live.colours
             job.look = job.what_to_look_for(result, video)
             job.news.put(result)
         except Stopped as stopped:
