@@ -121,7 +121,7 @@ def test_the_kernel_for_hopper_reads_what_it_should(
     q, k, v = (noise(several, grid[0] * grid[1] * grid[2], several, 8, seed=i) for i in range(3))
     options: dict[str, Any] = {"frames": grid[0], "rows": rows, "columns": columns, "scale": 0.3}
     kernel = dataclasses.replace(exact.HOPPER, keys=gluon_on_cpu.KEYS, attend=gluon_on_cpu.attend)
-    out, sums = exact._run(kernel, q, k, v, **options, wants_sum=True, block_rows=block_rows)
+    out, sums = exact.exact_attention(q, k, v, **options, wants_sum=True, kernel=kernel, block_rows=block_rows)
     torch.testing.assert_close(out, reference_attention(q, k, v, **options, context=None), atol=2e-6, rtol=1e-5)
     logits = torch.einsum("blhd,bmhd->blhm", q, k) * 0.3
     hidden = ~dense_mask(grid[0], rows, columns)[None, :, None]

@@ -34,7 +34,6 @@ _KEYS = 64
 _WARPS = 8
 _STAGES = 4
 
-
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -72,7 +71,7 @@ def _is_right(kernel: Kernel, device: torch.device) -> bool:
     q, k, v = torch.randn(3, 1, 2 * 7 * 160, 1, 64, generator=generator, device=device, dtype=torch.float16)
     options: dict[str, Any] = {"frames": frames, "rows": rows, "columns": columns, "scale": None}
     try:
-        out, _ = _run(kernel, q, k, v, **options)
+        out, _ = exact_attention(q, k, v, **options, kernel=kernel)
         expected = reference_attention(q, k, v, **options, context=None).float()
         error = float((out.float() - expected).norm() / expected.norm())
     except Exception as reason:  # whatever stops it, the other kernels go on
@@ -114,36 +113,19 @@ def exact_attention(
     columns: Sequence[Segment],
     scale: float | None,
     wants_sum: bool = False,
+    kernel: Kernel | None = None,
     block_rows: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Window attention of (B, T*H*W, heads, D), windows given by the segments of both axes, where `is_faster` says so.
 
+    kernel: None is the fastest that takes such queries.
     block_rows: rows of the grid that a program's queries lie in, a power of 2 up to 16; None: the best for the windows.
 
     Returns the output, and if it is wanted the logarithm of each query's sum of exponentials, (B, T*H*W, heads)
     float32.
     """
-    kernel = _kernel(q_BLHD)
+    kernel = kernel or _kernel(q_BLHD)
     assert kernel is not None
-    return _run(
-        kernel, q_BLHD, k_BLHD, v_BLHD, frames=frames, rows=rows, columns=columns, scale=scale, wants_sum=wants_sum,
-        block_rows=block_rows,
-    )  # fmt: skip
-
-
-def _run(
-    kernel: Kernel,
-    q_BLHD: torch.Tensor,
-    k_BLHD: torch.Tensor,
-    v_BLHD: torch.Tensor,
-    *,
-    frames: int,
-    rows: Sequence[Segment],
-    columns: Sequence[Segment],
-    scale: float | None,
-    wants_sum: bool = False,
-    block_rows: int | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
     grid = frames, rows[-1].queries[1], columns[-1].queries[1]
     out = torch.empty(q_BLHD.shape, dtype=q_BLHD.dtype, device=q_BLHD.device)
     sums = torch.empty(q_BLHD.shape[:3], dtype=torch.float32, device=q_BLHD.device) if wants_sum else None
@@ -165,7 +147,7 @@ def build(like_BLHD: torch.Tensor, frames: int, rows: Sequence[Segment], columns
     for wants_sum in (False, True):
         exact_attention(
             tokens, tokens, tokens, frames=frames, rows=alone, columns=alone, scale=None, wants_sum=wants_sum,
-            block_rows=_best_rows(kernel, frames, tuple(rows), tuple(columns)),
+            kernel=kernel, block_rows=_best_rows(kernel, frames, tuple(rows), tuple(columns)),
         )  # fmt: skip
 
 

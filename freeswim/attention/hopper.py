@@ -10,7 +10,7 @@ try:
     import triton
 
     from freeswim.attention import hopper_kernel
-except ImportError:  # no Triton, or one whose Gluon is another
+except (ImportError, AttributeError, TypeError):  # no Triton, or one whose Gluon is another
     hopper_kernel = None  # type: ignore[assignment]
 
 # Gluon is an experiment of Triton's and changes from release to release. A kernel of barriers that is compiled
