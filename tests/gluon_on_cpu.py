@@ -1,8 +1,7 @@
 """Runs the kernel for Hopper GPUs on the CPU: its own source, on stand-ins for the parts of Gluon that it uses.
 
-Values are torch tensors. Roles run one after the other, the copying warp first, in rings with room for everything, so
-that no barrier has to wait: this shows that the kernel computes the right thing from the right places, and nothing of
-what happens at the same time on a GPU.
+Values are torch tensors, and the parts that warps play are threads. Barriers count arrivals in phases, as on a GPU, and
+a thread that waits for one in vain fails. What is asynchronous within a warp (products, copies) happens at once.
 """
 
 import importlib.util
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
+from threading import Condition, Thread
 from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -18,6 +18,7 @@ from unittest.mock import patch
 import torch
 
 KEYS = 16
+_PATIENCE = 20.0  # seconds
 _SOURCE = Path(__file__).parents[1] / "freeswim/attention/hopper_kernel.py"
 
 
@@ -57,11 +58,36 @@ class Pointer:
         self.memory[self.offset[seen]] = x[seen]
 
 
+class Barrier:
+    """Counts arrivals; after the last one of a phase the next phase begins."""
+
+    def __init__(self) -> None:
+        self.phase, self.count, self.missing = 0, 0, 0
+        self.changed = Condition()
+
+    def init(self, count: int) -> None:
+        self.count = self.missing = count
+
+    def arrive(self) -> None:
+        with self.changed:
+            self.missing -= 1
+            assert self.missing >= 0
+            if not self.missing:
+                self.phase, self.missing = self.phase + 1, self.count
+                self.changed.notify_all()
+
+    def wait(self, parity: Any) -> None:
+        """Until the phase of that parity is over; of a new barrier, the one before the first is."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.phase % 2 != int(parity), _PATIENCE), "a barrier is stuck"
+
+
 class Tile:
-    """A matrix in shared memory."""
+    """A matrix in shared memory, or a barrier."""
 
     def __init__(self) -> None:
         self.data = torch.empty(0)
+        self.barrier = Barrier()
 
     def store(self, x: torch.Tensor) -> None:
         self.data = x
@@ -97,6 +123,7 @@ def copy_in(source: Descriptor, place: Sequence[Any], barrier: Tile, target: Til
     rows, columns = source.block
     block = source.matrix[row : row + rows, column : column + columns]
     target.store(torch.nn.functional.pad(block, (0, 0, 0, rows - len(block))))  # zeros past the end
+    barrier.barrier.arrive()
 
 
 def multiply(a: Any, b: Any, acc: torch.Tensor, use_acc: bool = True, is_async: bool = False) -> Value:
@@ -116,9 +143,22 @@ def decorator(function: Callable[..., Any] | None = None, **options: Any) -> Any
 def stand_ins(program: list[int]) -> Iterator[None]:
     """Gluon's modules, as far as the kernel uses them. `program`: the indices of the program that runs."""
 
-    def run_one_after_the_other(roles: Sequence[tuple[Callable[..., None], tuple[Any, ...]]], *sizes: Any) -> None:
-        for role, arguments in reversed(roles):
-            role(*arguments)
+    def run_at_once(roles: Sequence[tuple[Callable[..., None], tuple[Any, ...]]], *sizes: Any) -> None:
+        failed: list[BaseException] = []
+
+        def guarded(role: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+            try:
+                role(*arguments)
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [Thread(target=guarded, args=role) for role in roles]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failed:
+            raise failed[0]
 
     def nothing(*arguments: Any, **options: Any) -> None:
         return None
@@ -134,11 +174,17 @@ def stand_ins(program: list[int]) -> Iterator[None]:
         zeros=lambda shape, dtype, layout: value(torch.zeros(shape)),
         full=lambda shape, x, dtype, layout: value(torch.full(shape, x)),
         max=lambda x, axis: x.amax(axis), sum=lambda x, axis: x.sum(axis), exp2=torch.exp2, log2=torch.log2,
-        convert_layout=lambda x, layout: x, warp_specialize=run_one_after_the_other,
+        convert_layout=lambda x, layout: x, warp_specialize=run_at_once,
     )  # fmt: skip
     gluon: Any = ModuleType("gluon")
     gluon.jit, gluon.constexpr_function, gluon.language = decorator, decorator, gl
-    barrier = SimpleNamespace(init=nothing, wait=nothing, expect=nothing, arrive=nothing, MBarrierLayout=nothing)
+    barrier = SimpleNamespace(
+        init=lambda tile, count: tile.barrier.init(count),
+        wait=lambda tile, parity: tile.barrier.wait(parity),
+        arrive=lambda tile: tile.barrier.arrive(),
+        expect=nothing,  # the copy itself arrives, with its bytes
+        MBarrierLayout=nothing,
+    )
     hopper: Any = ModuleType("hopper")
     hopper.fence_async_shared, hopper.warpgroup_mma = nothing, multiply
     hopper.mbarrier, hopper.tma = barrier, SimpleNamespace(async_load=copy_in)
@@ -180,5 +226,5 @@ def attend(
             module.attend_in_windows(
                 Pointer(q), k, v, Pointer(out), Pointer(out if sums is None else sums), *map(Pointer, bounds),
                 heads, frames, height, width, scale * 1.4426950408889634, ROWS=block_rows, SPAN=span, DIM=dim,
-                KEYS=KEYS, STAGES=height * (-(-width * frames // KEYS) + 1), SUMS=sums is not None,
+                KEYS=KEYS, STAGES=2, SUMS=sums is not None,
             )  # fmt: skip
