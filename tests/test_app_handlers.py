@@ -188,6 +188,8 @@ def test_models_that_cannot_run_here_say_why(monkeypatch: pytest.MonkeyPatch) ->
     assert "needs" not in labels["wan2.1-1.3b"]
     assert "GB of GPU memory, and there are 24 GB" in labels["wan2.1-14b"]
     assert handlers.best_model() == "wan2.1-1.3b"
+    gpu.total_memory = 12 << 30
+    assert handlers.best_model() == "wan2.1-1.3b", "models take turns there"
     gpu.total_memory = 8 << 30
     assert handlers.best_model() == "embedded"
 

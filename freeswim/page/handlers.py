@@ -11,7 +11,7 @@ from freeswim.cost import GIB, Meter, memory
 from freeswim.embedded import VOCABULARY, unknown_words
 from freeswim.models import MODELS, BaseModel
 from freeswim.own_video import OwnVideo, default_target, probe, target_sizes
-from freeswim.page import text
+from freeswim.page import text, zerogpu
 from freeswim.page.limits import Gate
 from freeswim.page.quality import quality_values
 from freeswim.page.source import Source, plan_of
@@ -50,8 +50,8 @@ def unavailable(model: BaseModel) -> str | None:
     if not torch.cuda.is_available():
         return "needs an NVIDIA GPU"
     native = Request(prompt="-", model=model.name, width=model.native_width, height=model.native_height)
-    needed = memory(plan_of(native), accelerated=True)
     there = torch.cuda.get_device_properties(0).total_memory
+    needed = memory(plan_of(native), accelerated=True, gpu_memory=None if zerogpu.available() else there)
     if needed > there:
         return f"needs {needed / GIB:.0f} GB of GPU memory, and there are {there / GIB:.0f} GB"
     return None
