@@ -67,10 +67,11 @@ def build_kernels(transformer: WanTransformer3DModel, device: torch.device, pass
     tokens_of_heads = x.unflatten(2, (heads, dim)).unflatten(1, _GRID)
     fused.copy_tokens(y.view(tokens_of_heads.shape), tokens_of_heads)
     fused.resize_tokens(x, _GRID, (1, 4, 16))
+    like = tokens_of_heads.flatten(1, 3)
     for (frames, *sizes), config in passes:
         rows, columns = (
             axis_segments(size, window, tile=tile, mode=config.window_mode)
             for size, window, tile in zip(sizes, config.window, config.query_tile, strict=True)
         )
-        if exact.is_faster(tokens_of_heads.flatten(1, 3), frames, rows, columns, None):
-            exact.build(tokens_of_heads.flatten(1, 3), frames, rows, columns)
+        if exact.is_faster(like, frames, rows, columns, None):
+            exact.build(like, frames, rows, columns)

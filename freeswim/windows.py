@@ -4,6 +4,7 @@ A window is a rectangle, so everything here is said once for a single axis; the 
 frames are always seen. Ranges are half-open, (start, stop).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from freeswim.config import WindowMode
@@ -17,6 +18,16 @@ class Segment:
 
     queries: Range
     keys: Range
+
+
+def length(bounds: Range) -> int:
+    """How many a range holds."""
+    return bounds[1] - bounds[0]
+
+
+def keys_by_query(segments: Iterable[Segment]) -> list[Range]:
+    """The keys that each query of neighbouring segments sees."""
+    return [segment.keys for segment in segments for _ in range(*segment.queries)]
 
 
 def window_range(centre: int, size: int, window: int, mode: WindowMode = "inward") -> Range:

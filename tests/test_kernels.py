@@ -64,37 +64,40 @@ CASES: list[tuple[tuple[int, int, int], tuple[int, int], tuple[int, int], Window
 ]
 
 
-@pytest.fixture
-def _any_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel for any GPU takes every tensor, in its own precision."""
-    kernel = dataclasses.replace(exact.ANY_GPU, keys=exact._KEYS)
-    monkeypatch.setattr(exact, "_kernel", lambda q: kernel)
-
-
-@pytest.mark.usefixtures("_small_blocks", "_any_kernel")
-@pytest.mark.parametrize(("grid", "window", "tile", "mode"), CASES)
-@pytest.mark.parametrize("block_rows", [1, 4])
-def test_exact_windows_equal_the_reference(
+def hold_to_the_reference(
+    kernel: exact.Kernel,
     grid: tuple[int, int, int],
     window: tuple[int, int],
     tile: tuple[int, int],
     mode: WindowMode,
     block_rows: int,
+    *,
+    shape: tuple[int, int, int],
 ) -> None:
-    frames, tokens = grid[0], grid[0] * grid[1] * grid[2]
+    """Output and sums of a kernel, on tensors of `shape` (B, heads, D)."""
     rows, columns = (
         axis_segments(size, extent, tile=side, mode=mode)
         for size, extent, side in zip(grid[1:], window, tile, strict=True)
     )
-    q, k, v = (noise(1, tokens, 2, 16, seed=i) for i in range(3))
-    options: dict[str, Any] = {"frames": frames, "rows": rows, "columns": columns, "scale": 0.3}
-    out, sums = exact.exact_attention(q, k, v, **options, wants_sum=True, block_rows=block_rows)
-    expected = reference_attention(q, k, v, **options, context=None)
-    torch.testing.assert_close(out, expected, atol=2e-6, rtol=1e-5)
+    batch, heads, dim = shape
+    q, k, v = (noise(batch, grid[0] * grid[1] * grid[2], heads, dim, seed=i) for i in range(3))
+    options: dict[str, Any] = {"frames": grid[0], "rows": rows, "columns": columns, "scale": 0.3}
+    out, sums = exact.exact_attention(q, k, v, **options, wants_sum=True, kernel=kernel, block_rows=block_rows)
+    torch.testing.assert_close(out, reference_attention(q, k, v, **options, context=None), atol=2e-6, rtol=1e-5)
     logits = torch.einsum("blhd,bmhd->blhm", q, k) * 0.3
-    hidden = ~dense_mask(frames, rows, columns)[None, :, None]
+    hidden = ~dense_mask(grid[0], rows, columns)[None, :, None]
     torch.testing.assert_close(sums, logits.masked_fill(hidden, float("-inf")).logsumexp(-1), atol=1e-5, rtol=1e-5)
-    assert exact.exact_attention(q, k, v, **options)[1] is None
+    assert exact.exact_attention(q, k, v, **options, kernel=kernel)[1] is None
+
+
+@pytest.mark.usefixtures("_small_blocks")
+@pytest.mark.parametrize(("grid", "window", "tile", "mode"), CASES)
+@pytest.mark.parametrize("block_rows", [1, 4])
+def test_exact_windows_equal_the_reference(
+    grid: tuple[int, int, int], window: tuple[int, int], tile: tuple[int, int], mode: WindowMode, block_rows: int
+) -> None:
+    kernel = dataclasses.replace(exact.ANY_GPU, keys=exact._KEYS)
+    hold_to_the_reference(kernel, grid, window, tile, mode, block_rows, shape=(1, 2, 16))
 
 
 @pytest.mark.parametrize(
@@ -113,19 +116,9 @@ def test_the_kernel_for_hopper_reads_what_it_should(
     grid: tuple[int, int, int], window: tuple[int, int], tile: tuple[int, int], mode: WindowMode, block_rows: int
 ) -> None:
     """Its source run step by step on the CPU (see tests/gluon_on_cpu.py)."""
-    rows, columns = (
-        axis_segments(size, extent, tile=side, mode=mode)
-        for size, extent, side in zip(grid[1:], window, tile, strict=True)
-    )
     several = 2 if grid == (40, 3, 5) else 1  # heads, and videos of a batch
-    q, k, v = (noise(several, grid[0] * grid[1] * grid[2], several, 8, seed=i) for i in range(3))
-    options: dict[str, Any] = {"frames": grid[0], "rows": rows, "columns": columns, "scale": 0.3}
     kernel = dataclasses.replace(exact.HOPPER, keys=gluon_on_cpu.KEYS, attend=gluon_on_cpu.attend)
-    out, sums = exact.exact_attention(q, k, v, **options, wants_sum=True, kernel=kernel, block_rows=block_rows)
-    torch.testing.assert_close(out, reference_attention(q, k, v, **options, context=None), atol=2e-6, rtol=1e-5)
-    logits = torch.einsum("blhd,bmhd->blhm", q, k) * 0.3
-    hidden = ~dense_mask(grid[0], rows, columns)[None, :, None]
-    torch.testing.assert_close(sums, logits.masked_fill(hidden, float("-inf")).logsumexp(-1), atol=1e-5, rtol=1e-5)
+    hold_to_the_reference(kernel, grid, window, tile, mode, block_rows, shape=(several, several, 8))
 
 
 @pytest.mark.usefixtures("_small_blocks")

@@ -70,7 +70,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", default=["512x288"])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch", type=int, default=64 if torch.cuda.is_available() else 1, help="clips at a time")
-    parser.add_argument("--only", action="append", help="only the variant of this name, or those that contain it")
+    parser.add_argument(
+        "--only", action="append", help="only this variant, or those whose name contains this; repeatable"
+    )
     parser.add_argument("--output", type=Path, help="JSON, written again after each row")
     parser.add_argument("--frames", type=Path, help="folder for middle frames of the first prompts, for contact sheets")
     return parser.parse_args()

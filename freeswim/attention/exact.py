@@ -20,7 +20,7 @@ import torch
 from freeswim.attention import hopper
 from freeswim.attention.reference import reference_attention
 from freeswim.fused import available, copy_tokens
-from freeswim.windows import Segment, axis_segments
+from freeswim.windows import Segment, axis_segments, keys_by_query, length
 
 try:
     from freeswim.attention import exact_kernel
@@ -159,10 +159,10 @@ def _attend_anywhere(
     frames, height, width = grid
     batch, _, heads, dim = q.shape
     span = _QUERIES // block_rows
-    options: dict[str, Any] = {"num_warps": _WARPS, "num_stages": _STAGES}
     exact_kernel.attend_in_windows[(-(-height // block_rows) * -(-width * frames // span), heads, batch)](
         q, keys, values, out, out if sums is None else sums, *bounds, heads, frames, height, width, scale / math.log(2),
-        ROWS=block_rows, SPAN=span, DIM=dim, KEYS=_KEYS, SUMS=sums is not None, **options,
+        ROWS=block_rows, SPAN=span, DIM=dim, KEYS=_KEYS, SUMS=sums is not None,
+        num_warps=_WARPS, num_stages=_STAGES,
     )  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def _best_rows(kernel: Kernel, frames: int, rows: tuple[Segment, ...], columns: 
 @lru_cache(maxsize=64)
 def _work(kernel: Kernel, frames: int, rows: tuple[Segment, ...], columns: tuple[Segment, ...]) -> float:
     """Pairs of query and key that the kernel computes, over those that are seen."""
-    seen = frames**2 * math.prod(sum(_length(s.queries) * _length(s.keys) for s in axis) for axis in (rows, columns))
+    seen = frames**2 * math.prod(sum(length(s.queries) * length(s.keys) for s in axis) for axis in (rows, columns))
     return _pairs(kernel, frames, rows, columns, _best_rows(kernel, frames, rows, columns)) / seen
 
 
@@ -203,7 +203,7 @@ def _pairs(
 
 def _unions(axis: tuple[Segment, ...], step: int, frames: int) -> list[int]:
     """Places that some query of each `step` neighbours sees, `frames` places to a token."""
-    bounds = [segment.keys for segment in axis for _ in range(*segment.queries)]
+    bounds = keys_by_query(axis)
     last = len(bounds) * frames - 1
     return [
         frames * (bounds[min(first + step - 1, last) // frames][1] - bounds[first // frames][0])
@@ -224,14 +224,9 @@ def _typical_run(axis: tuple[Segment, ...]) -> int:
     return median_low(run[-1].queries[1] - run[0].queries[0] for run in runs)
 
 
-def _length(bounds: tuple[int, int]) -> int:
-    return bounds[1] - bounds[0]
-
-
 @lru_cache(maxsize=64)
 def _bounds(segments: tuple[Segment, ...], device: torch.device) -> torch.Tensor:
     """(2, size) int32: the first key that each query of an axis sees, and the one behind the last."""
     # A tensor made under inference_mode could not serve a later call that records gradients.
     with torch.inference_mode(False):
-        keys = [segment.keys for segment in segments for _ in range(*segment.queries)]
-        return torch.tensor(keys, dtype=torch.int32).T.contiguous().to(device)
+        return torch.tensor(keys_by_query(segments), dtype=torch.int32).T.contiguous().to(device)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby, product
 
-from freeswim.windows import Range, Segment
+from freeswim.windows import Range, Segment, keys_by_query, length
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,7 @@ class Run:
     def relative_keys(self) -> tuple[Range, ...]:
         """For each query, the keys it sees, counted from the first key of the run."""
         origin = self.keys[0]
-        return tuple(
-            (segment.keys[0] - origin, segment.keys[1] - origin)
-            for segment in self.segments
-            for _ in range(*segment.queries)
-        )
+        return tuple((start - origin, stop - origin) for start, stop in keys_by_query(self.segments))
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ def batches(runs: tuple[Run, ...]) -> tuple[tuple[Run, ...], ...]:
 
 def _continues(batch: Sequence[Run], run: Run) -> bool:
     last = batch[-1]
-    if (_length(last.queries), last.relative_keys) != (_length(run.queries), run.relative_keys):
+    if (length(last.queries), last.relative_keys) != (length(run.queries), run.relative_keys):
         return False
     step = run.keys[0] - last.keys[0]
     return step > 0 if len(batch) == 1 else step == last.keys[0] - batch[-2].keys[0]
@@ -137,10 +133,10 @@ def _estimate(rows: Sequence[Run], columns: Sequence[Run], frames: int, cost: Co
     """The cost of all calls. Sums over calls are products of sums over axes, since every pair of runs is a call."""
 
     def pairs(runs: Sequence[Run]) -> int:
-        return sum(_length(run.queries) * _length(run.keys) for run in runs)
+        return sum(length(run.queries) * length(run.keys) for run in runs)
 
     def keys(runs: Sequence[Run]) -> int:
-        return sum(_length(run.keys) for run in runs)
+        return sum(length(run.keys) for run in runs)
 
     uniform_rows, uniform_columns = ([run for run in runs if run.uniform] for runs in (rows, columns))
     every_pair = frames**2 * pairs(rows) * pairs(columns)
@@ -155,7 +151,3 @@ def _estimate(rows: Sequence[Run], columns: Sequence[Run], frames: int, cost: Co
         + cost.gather * gathered
         + cost.call * len(rows) * len(columns)
     )
-
-
-def _length(bounds: Range) -> int:
-    return bounds[1] - bounds[0]

@@ -89,7 +89,7 @@ class Runner:
         source: a video to enlarge, instead of making one first. The "base" clip is then that video, enlarged.
         The last update's state is "done", "stopped" or "failed" (with the reason as its message); nothing is raised.
         """
-        job = _Job(request, source, self._folder())
+        job = _Job(request, source, self._folder(), self._colours.get(request.model))
         worker = threading.Thread(target=self._work, args=(job,), name="freeswim-run", daemon=True)
         worker.start()
         update = Update(status=Status(state="running"))
@@ -120,7 +120,6 @@ class Runner:
                 job.news.put(Status(state="running", stage="load"))
                 pipeline = self._pipeline(job.request.model)
                 job.settings = job.settings_of(pipeline)
-                job.live = Live(job.request.model, self._colours.get(job.request.model))
                 job.live.decode = decoder(pipeline.pipe.vae)
                 video = job.given_video()
                 try:
@@ -146,7 +145,7 @@ class Runner:
 class _Job:
     """One run's request, folder, news and stop signal, shared by its generator and its worker thread."""
 
-    def __init__(self, request: Request, source: Source | None, folder: Path) -> None:
+    def __init__(self, request: Request, source: Source | None, folder: Path, colours: LatentColours | None) -> None:
         self.request = request
         self.source = source
         self.folder = folder
@@ -156,7 +155,7 @@ class _Job:
         self.poster = ""
         self.look = ""
         self.native: str | None = None
-        self.live = Live(request.model)
+        self.live = Live(request.model, colours)
         self.started = time.monotonic()
 
     def settings_of(self, pipeline: Any) -> dict[str, Any]:
