@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,7 @@ class FreeSwimPipeline:
         self.pipe = pipe
         self.model = model
         self._stop = Event()
+        self._building: Thread | None = None
 
     @classmethod
     def from_pretrained(
@@ -183,7 +184,7 @@ class FreeSwimPipeline:
         """No gradients, progress, stop, times, and models back to where they rest. `configs`: of the passes to come."""
         self._stop.clear()
         passes = [(plan.grid(plan.padded), config) for config in configs]
-        build_kernels_behind(self.pipe.transformer, self.pipe._execution_device, passes)
+        self._building = build_kernels_behind(self.pipe.transformer, self.pipe._execution_device, passes)
         track = Tracker([Stage(name="prompt", kind="prompt"), *stages], on_progress, self._stop)
         try:
             with torch.no_grad():
@@ -273,6 +274,8 @@ class FreeSwimPipeline:
         scheduler.set_timesteps(plan.request.steps, device=noisy.device)
         scheduler.set_begin_index(plan.begin)
         with track.stage(name) as step:
+            if self._building is not None:  # the first step would build what is not built yet a second time
+                self._building.join()
             apply_freeswim(self.pipe.transformer, config)
             try:
                 latents = denoise(

@@ -74,4 +74,4 @@ def build_kernels(transformer: WanTransformer3DModel, device: torch.device, pass
             for size, window, tile in zip(sizes, config.window, config.query_tile, strict=True)
         )
         if exact.is_faster(like, frames, rows, columns, None):
-            exact.build(like, frames, rows, columns)
+            exact.build(like, frames, rows, columns, sums=config.override != "output")

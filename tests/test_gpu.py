@@ -88,7 +88,7 @@ def test_exact_windows_equal_the_reference(
     if kernel == "any GPU's":
         monkeypatch.setattr(hopper, "takes", lambda q: False)
     elif is_hopper(dim):
-        assert exact._is_right(exact.HOPPER, torch.device("cuda", 0))
+        assert exact._is_right(exact.HOPPER, torch.device("cuda", 0), torch.bfloat16, dim)
     else:
         pytest.skip("no Hopper GPU, or a Triton that the kernel was not tested with")
     rows, columns = (axis_segments(size, side, mode=mode) for size, side in zip(grid[1:], window, strict=True))

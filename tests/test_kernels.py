@@ -254,10 +254,10 @@ def test_a_kernel_that_is_wrong_or_cannot_be_built_is_not_used(caplog: pytest.Lo
         raise RuntimeError("no ptxas")
 
     cpu = torch.device("cpu")
-    assert exact._is_right(exact.ANY_GPU, cpu)
+    assert exact._is_right(exact.ANY_GPU, cpu, torch.float16, 64)
     assert not caplog.records
-    assert not exact._is_right(dataclasses.replace(exact.HOPPER, attend=zeros), cpu)
-    assert not exact._is_right(dataclasses.replace(exact.HOPPER, attend=missing), cpu)
+    assert not exact._is_right(dataclasses.replace(exact.HOPPER, attend=zeros), cpu, torch.float16, 64)
+    assert not exact._is_right(dataclasses.replace(exact.HOPPER, attend=missing), cpu, torch.float16, 64)
     assert ["wrong here" in caplog.records[0].message, "no ptxas" in caplog.records[1].message] == [True, True]
 
 
@@ -306,10 +306,11 @@ def test_a_kernel_built_ahead_is_the_one_that_is_used(monkeypatch: pytest.Monkey
         "columns": tuple(axis_segments(14, 6)),
     }
     monkeypatch.setattr(exact, "available", lambda *tensors: True)
-    exact.build(q, **options)
+    exact.build(q, **options, sums=False)
+    exact.build(q, **options, sums=True)
     exact.exact_attention(q, q, q, **options, scale=None)
-    assert [meta["SUMS"] for meta in made] == [False, True, False]
-    assert made[0] == made[2]
+    assert [meta["SUMS"] for meta in made] == [False, False, True, False]
+    assert made[0] == made[3]
 
 
 def test_what_is_built_ahead_runs_for_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,10 +334,10 @@ def test_what_is_built_ahead_runs_for_a_model(monkeypatch: pytest.MonkeyPatch) -
     model = tiny_transformer(attention_head_dim=32, cross_attn_norm=True)
     build_kernels(model, torch.device("cpu"))
     assert run == {"add_and_norm": 4, "norm_and_rotate": 3, "copy_rows": 1, "resize": 1}
-    built: list[int] = []
+    built: list[tuple[int, bool]] = []
     monkeypatch.setattr(exact, "available", lambda *tensors: True)
-    monkeypatch.setattr(exact, "build", lambda like, *geometry: built.append(like.shape[-1]))
+    monkeypatch.setattr(exact, "build", lambda like, *geometry, sums: built.append((like.shape[-1], sums)))
     tiles = [FreeSwimConfig(window=(5, 7), query_tile=tile) for tile in ((1, 1), (5, 7))]
     build_kernels(model.half(), torch.device("cpu"), [((11, 10, 20), config) for config in tiles])
-    assert built == [32], "tiles that are dense calls need none"
+    assert built == [(32, False)], "tiles that are dense calls need none"
     assert build_kernels_behind(tiny_transformer(), torch.device("cpu")) is None, "there are none for the CPU"

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread, Timer
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from diffusers import WanPipeline
 
-from freeswim import FreeSwimConfig, codec
+from freeswim import FreeSwimConfig, apply_freeswim, codec
 from freeswim.denoise import denoise
 from freeswim.pipeline import FreeSwimPipeline, Progress, Stop, Stopped, Video
 from freeswim.request import Request
@@ -304,6 +305,34 @@ def test_a_video_of_ones_own(pipeline: FreeSwimPipeline) -> None:
     assert np.array_equal(alone.frames, result.videos["freeswim"])
     with pytest.raises(ValueError, match="num_frames=8"):
         pipeline(ask(), video=Video(own.frames[:8], 24.0))
+
+
+def test_stage_2_waits_for_kernels_that_are_being_built(
+    pipeline: FreeSwimPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, built = Event(), Event()
+
+    def build() -> None:
+        begin.wait()
+        built.set()
+
+    def building(*arguments: Any) -> Thread:
+        thread = Thread(target=build)
+        thread.start()
+        return thread
+
+    def watch(progress: Progress) -> None:
+        if progress.stage == "freeswim":
+            Timer(0.2, begin.set).start()
+
+    def apply(transformer: Any, config: FreeSwimConfig) -> None:
+        assert built.is_set(), "what the thread builds would be built twice"
+        apply_freeswim(transformer, config)
+
+    monkeypatch.setattr("freeswim.pipeline.build_kernels_behind", building)
+    monkeypatch.setattr("freeswim.pipeline.apply_freeswim", apply)
+    pipeline(ask(), on_progress=watch)
+    assert begin.is_set()
 
 
 def test_without_guidance_there_is_one_pass_a_step(pipeline: FreeSwimPipeline, monkeypatch: Any) -> None:

@@ -43,6 +43,8 @@ class Kernel:
 
     keys: int
     """That it reads at a time."""
+    block_rows: tuple[int, ...]
+    """How many rows of the grid the queries of a block may lie in. Each is code of its own, seconds to build."""
     parts: int
     """Of a block of queries, that pass over rows which only the other sees."""
     price: float
@@ -55,7 +57,7 @@ def _kernel(q_BLHD: torch.Tensor) -> Kernel | None:
     """The fastest kernel that takes such queries."""
     if not available(q_BLHD):
         return None
-    if hopper.takes(q_BLHD) and _is_right(HOPPER, q_BLHD.device):
+    if hopper.takes(q_BLHD) and _is_right(HOPPER, q_BLHD.device, q_BLHD.dtype, q_BLHD.shape[-1]):
         return HOPPER
     dim = q_BLHD.shape[-1]
     half = q_BLHD.dtype in (torch.bfloat16, torch.float16)
@@ -64,15 +66,16 @@ def _kernel(q_BLHD: torch.Tensor) -> Kernel | None:
 
 
 @lru_cache
-def _is_right(kernel: Kernel, device: torch.device) -> bool:
-    """Whether a kernel can be built for the device and computes there what it should, on blocks of all kinds."""
-    frames, (rows, columns) = 2, (tuple(axis_segments(size, side)) for size, side in ((7, 5), (160, 100)))
+def _is_right(kernel: Kernel, device: torch.device, dtype: torch.dtype, dim: int) -> bool:
+    """Whether a kernel can be built for the device and computes there what it should, on blocks of all kinds. As it is
+    built for a run, so that nothing is built for this alone."""
+    frames, (rows, columns) = 8, (tuple(axis_segments(size, side)) for size, side in ((7, 5), (48, 36)))
     generator = torch.Generator(device).manual_seed(0)
-    q, k, v = torch.randn(3, 1, 2 * 7 * 160, 1, 64, generator=generator, device=device, dtype=torch.float16)
+    q, k, v = torch.randn(3, 1, 8 * 7 * 48, 1, dim, generator=generator, device=device, dtype=dtype)
     options: dict[str, Any] = {"frames": frames, "rows": rows, "columns": columns, "scale": None}
     try:
         out, _ = exact_attention(q, k, v, **options, kernel=kernel)
-        expected = reference_attention(q, k, v, **options, context=None).float()
+        expected = reference_attention(q.float(), k.float(), v.float(), **options, context=None)
         error = float((out.float() - expected).norm() / expected.norm())
     except Exception as reason:  # whatever stops it, the other kernels go on
         _LOGGER.warning("An attention kernel does not work here (%s): FreeSwim uses a slower one.", reason)
@@ -138,13 +141,16 @@ def exact_attention(
     return out, sums
 
 
-def build(like_BLHD: torch.Tensor, frames: int, rows: Sequence[Segment], columns: Sequence[Segment]) -> None:
-    """Has the kernels built that queries like these need on such a grid, by running them on one column of it."""
+def build(
+    like_BLHD: torch.Tensor, frames: int, rows: Sequence[Segment], columns: Sequence[Segment], *, sums: bool
+) -> None:
+    """Has the kernel built that queries like these need on such a grid, by running it on one column of it; with `sums`
+    the one that tells them too."""
     kernel = _kernel(like_BLHD)
     assert kernel is not None
     tokens = like_BLHD.new_zeros(1, frames, *like_BLHD.shape[2:])
     alone = [Segment((0, 1), (0, 1))]
-    for wants_sum in (False, True):
+    for wants_sum in (False, True) if sums else (False,):
         exact_attention(
             tokens, tokens, tokens, frames=frames, rows=alone, columns=alone, scale=None, wants_sum=wants_sum,
             kernel=kernel, block_rows=_best_rows(kernel, frames, tuple(rows), tuple(columns)),
@@ -166,8 +172,9 @@ def _attend_anywhere(
     )  # fmt: skip
 
 
-ANY_GPU = Kernel(keys=_KEYS, parts=1, price=1.28, attend=_attend_anywhere)
-HOPPER = Kernel(keys=hopper.KEYS, parts=2, price=0.87, attend=hopper.attend)
+ANY_GPU = Kernel(keys=_KEYS, block_rows=(1, 2, 4, 8, 16), parts=1, price=1.28, attend=_attend_anywhere)
+# On grids of videos 4 rows are best, or within a hundredth of it.
+HOPPER = Kernel(keys=hopper.KEYS, block_rows=(4,), parts=2, price=0.87, attend=hopper.attend)
 
 
 def _column_by_column(x_BLHD: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
@@ -181,7 +188,7 @@ def _column_by_column(x_BLHD: torch.Tensor, grid: tuple[int, int, int]) -> torch
 @lru_cache(maxsize=64)
 def _best_rows(kernel: Kernel, frames: int, rows: tuple[Segment, ...], columns: tuple[Segment, ...]) -> int:
     """Of the shapes of a block of queries, that with which the fewest keys are read in all."""
-    return min((1, 2, 4, 8, 16), key=lambda block_rows: _pairs(kernel, frames, rows, columns, block_rows))
+    return min(kernel.block_rows, key=lambda block_rows: _pairs(kernel, frames, rows, columns, block_rows))
 
 
 @lru_cache(maxsize=64)
