@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 from benchmarks.speed_model import GIB, TINY, WAN_1_3B, Setting, random_transformer
 from benchmarks.speed_vae import random_vae
 from freeswim import models
+from freeswim.attention import hopper
 from freeswim.cost import Meter, measure_speed
 from freeswim.loading import place_pipeline
 from freeswim.models import BaseModel
@@ -71,7 +72,12 @@ def measure(
     """Seconds and GiB at the peak of each stage, and what was expected."""
     device = setting.device
     cuda = device.type == "cuda"
-    meter = Meter(speed=measure_speed(str(device)), accelerated=cuda, gpu_memory=_memory(device, card))
+    meter = Meter(
+        speed=measure_speed(str(device)),
+        accelerated=cuda,
+        hopper=cuda and hopper.is_for(device),
+        gpu_memory=_memory(device, card),
+    )
     estimate = meter.estimate(make_plan(request, model))
     pipe = random_pipeline(setting, tiny=tiny)
     taken = _take_all_but(card, device)

@@ -61,13 +61,15 @@ SHAPES: Mapping[str, Shape] = {
 
 # Share of the measured speed that each kind of stage is taken to reach before one was observed: roughly what the
 # embedded model does on two cores, and Wan2.1-1.3B on an H100 (docs/performance.md). "queries" are passes with a window
-# for each query, as naive ones have it.
+# for each query, as naive ones have it; the kernel for Hopper makes them as fast as tiles.
 _CPU_SHARES = {"native": 0.55, "tiles": 0.62, "queries": 0.53, "encode": 1.2, "decode": 1.3}
 _GPU_SHARES = {"native": 0.55, "tiles": 0.7, "queries": 0.53, "encode": 0.77, "decode": 0.77}
+_HOPPER_SHARES = _GPU_SHARES | {"tiles": 0.73, "queries": 0.73}
 
 # Bytes of activations per token and channel of the transformer, and per pixel and channel of the VAE's largest maps.
 _TOKEN_BYTES = 60
-_GPU_TOKEN_BYTES = 16  # blocks run fused there
+_GPU_TOKEN_BYTES = 16  # blocks run fused there; the kernel for Hopper takes one or two more
+_LATENT_BYTES = 768  # per token: what guidance and the scheduler keep between passes
 _PIXEL_BYTES = 80
 _PROCESS_BYTES = 900 << 20  # Python, torch and diffusers themselves
 CONTEXT_BYTES = 800 << 20  # CUDA's context and the workspaces of its libraries, measured on an H100
@@ -132,6 +134,7 @@ class Meter:
 
     speed: Speed | None = None
     accelerated: bool = False  # a GPU
+    hopper: bool = False  # one that runs the attention kernel for Hopper
     gpu_memory: int | None = None  # bytes, by which offload="auto" decides; None: all models stay on the GPU
     _shares: dict[tuple[str, str], deque[float]] = field(default_factory=dict)  # (model, kind) -> the latest ones
 
@@ -153,7 +156,8 @@ class Meter:
     def _seconds(self, plan: Plan, name: str, work: float) -> float:
         kind = _kind(plan, name)
         seen = self._shares.get((plan.model.name, kind))
-        shares = _GPU_SHARES if self.accelerated else _CPU_SHARES
+        on_gpu = _HOPPER_SHARES if self.hopper else _GPU_SHARES
+        shares = on_gpu if self.accelerated else _CPU_SHARES
         return work / (self._rate(kind) * (median(seen) if seen else shares[kind]))
 
     def _rate(self, kind: str) -> float:
@@ -187,16 +191,19 @@ def memory(plan: Plan, *, accelerated: bool = False, gpu_memory: int | None = No
     """
     shape = _shape(plan)
     size = plan.padded if plan.refines else plan.native
-    values = math.prod(plan.grid(size)) * shape.width
+    tokens = math.prod(plan.grid(size))
+    values = tokens * shape.width
     block_record = plan.config.tensors_recorded * shape.width * _guide_tokens(plan, plan.config)
     if accelerated:
         # Half precision. Of the guide's record a block's part and the next one's are there at a time.
-        activations = values * _GPU_TOKEN_BYTES + 2 * 2 * block_record
+        activations = values * _GPU_TOKEN_BYTES + tokens * _LATENT_BYTES + 2 * 2 * block_record
         tile = shape.vae_channels * _GPU_TILE_BYTES
         if gpu_memory is None or choose_offload(shape.weight_bytes, gpu_memory) == "none":
             most = shape.weight_bytes + max(activations, tile)
         else:
-            most = max(shape.text_bytes, shape.transformer_bytes + activations, shape.vae_bytes + tile)
+            # Nothing makes the VAE leave for stage 2, which it has just encoded for.
+            turns = shape.text_bytes, shape.transformer_bytes + shape.vae_bytes + activations, shape.vae_bytes + tile
+            most = max(turns)
         return int(most + CONTEXT_BYTES)
     record = 2 * shape.layers * block_record * 4  # of both branches
     frames = 12.0 * plan.request.num_frames * size.width * size.height  # float32 RGB

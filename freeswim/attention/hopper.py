@@ -25,11 +25,12 @@ _STAGES = 2  # blocks that are there or under way; a third one gains nothing
 def takes(q_BLHD: torch.Tensor) -> bool:
     """Whether the kernel is meant for such queries and their device: half precision, heads of 64 or 128."""
     half = q_BLHD.dtype in (torch.bfloat16, torch.float16)
-    return half and q_BLHD.shape[-1] in (64, 128) and q_BLHD.is_cuda and _is_tested(q_BLHD.device)
+    return half and q_BLHD.shape[-1] in (64, 128) and q_BLHD.is_cuda and is_for(q_BLHD.device)
 
 
 @lru_cache
-def _is_tested(device: torch.device) -> bool:
+def is_for(device: torch.device) -> bool:
+    """Whether the kernel is meant for a CUDA device and was tested with this Triton."""
     if hopper_kernel is None or torch.cuda.get_device_capability(device) != _HOPPER:
         return False
     return tuple(int(part) for part in triton.__version__.split(".")[:2]) in _TESTED_TRITON

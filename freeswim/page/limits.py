@@ -44,9 +44,12 @@ def device_meter() -> Meter:
     """A meter of this device, as a model loaded by `load_pipeline` with offload="auto" runs on it."""
     import torch
 
+    from freeswim.attention import hopper
+
     if not torch.cuda.is_available():
         return Meter()
-    return Meter(accelerated=True, gpu_memory=torch.cuda.get_device_properties(0).total_memory)
+    gpu_memory = torch.cuda.get_device_properties(0).total_memory
+    return Meter(accelerated=True, hopper=hopper.is_for(torch.device("cuda", 0)), gpu_memory=gpu_memory)
 
 
 @dataclass(frozen=True)
