@@ -9,7 +9,7 @@ import torch
 from diffusers import WanTransformer3DModel
 
 from freeswim import FreeSwimConfig, apply_freeswim, fused, kernels, remove_freeswim
-from freeswim.attention import exact, hopper, tiles, window_attention
+from freeswim.attention import any_gpu, exact, hopper, tiles, window_attention
 from freeswim.attention.plan import Cost
 from freeswim.attention.reference import dense_mask, reference_attention
 from freeswim.config import Override, WindowMode
@@ -76,7 +76,7 @@ def is_hopper(dim: int) -> bool:
 
 @pytest.mark.parametrize(("grid", "window", "mode"), EXACT)
 @pytest.mark.parametrize("dim", [64, 128])
-@pytest.mark.parametrize("kernel", ["any GPU's", "Hopper's"])
+@pytest.mark.parametrize("kernel", ["any GPU's", "any GPU's, in little shared memory", "Hopper's"])
 def test_exact_windows_equal_the_reference(
     grid: tuple[int, int, int],
     window: tuple[int, int],
@@ -85,8 +85,11 @@ def test_exact_windows_equal_the_reference(
     kernel: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if kernel == "any GPU's":
+    if kernel != "Hopper's":
         monkeypatch.setattr(hopper, "takes", lambda q: False)
+        if kernel != "any GPU's":
+            monkeypatch.setattr(any_gpu, "_stages", lambda device, dim: 3)
+        assert exact._is_right(exact.ANY_GPU, torch.device("cuda", 0), torch.bfloat16, dim)
     elif is_hopper(dim):
         assert exact._is_right(exact.HOPPER, torch.device("cuda", 0), torch.bfloat16, dim)
     else:
@@ -156,7 +159,7 @@ def test_a_record_in_main_memory_changes_nothing(override: Override) -> None:
 
 def test_no_step_waits_for_kernels_that_were_built_ahead() -> None:
     shared = [getattr(kernels, name) for name in ("add_and_norm", "norm_and_rotate", "copy_rows", "resize")]
-    own = (hopper.hopper_kernel if is_hopper(64) else exact.exact_kernel).attend_in_windows  # type: ignore[attr-defined]
+    own = (hopper.hopper_kernel if is_hopper(64) else any_gpu.any_gpu_kernel).attend_in_windows  # type: ignore[attr-defined]
 
     def built() -> list[int]:
         return [sum(len(cache[0]) for cache in kernel.device_caches.values()) for kernel in (*shared, own)]

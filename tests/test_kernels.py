@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from freeswim import FreeSwimConfig, fused
-from freeswim.attention import exact, tiles, window_attention
+from freeswim.attention import any_gpu, exact, tiles, window_attention
 from freeswim.attention.dense import was_chosen
 from freeswim.attention.reference import dense_mask, reference_attention
 from freeswim.config import WindowMode
@@ -25,11 +25,12 @@ from freeswim.rotary import apply_rotary
 from freeswim.warmup import build_kernels, build_kernels_behind
 from freeswim.windows import axis_segments
 from tests import gluon_on_cpu
+from tests.compile_kernels import SHARED
 from tests.wan import tiny_transformer
 
 triton = pytest.importorskip("triton")
 kernels = pytest.importorskip("freeswim.kernels")
-exact_kernel = pytest.importorskip("freeswim.attention.exact_kernel")
+any_gpu_kernel = pytest.importorskip("freeswim.attention.any_gpu_kernel")
 pytestmark = pytest.mark.skipif(not triton.knobs.runtime.interpret, reason="there is a GPU: see tests/test_gpu.py")
 
 
@@ -47,8 +48,10 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks small enough for small grids to have several, inner and outer ones."""
     monkeypatch.setattr(exact, "_QUERIES", 32)
-    monkeypatch.setattr(exact, "_KEYS", 16)
-    for cached in (exact._best_rows, exact._work, exact._work_of_dense_calls):
+    monkeypatch.setattr(any_gpu, "QUERIES", 32)
+    monkeypatch.setattr(any_gpu, "KEYS", 16)
+    monkeypatch.setattr(exact, "ANY_GPU", dataclasses.replace(exact.ANY_GPU, keys=16))
+    for cached in (exact._work, exact._work_of_dense_calls):
         cached.cache_clear()
 
 
@@ -70,7 +73,6 @@ def hold_to_the_reference(
     window: tuple[int, int],
     tile: tuple[int, int],
     mode: WindowMode,
-    block_rows: int,
     *,
     shape: tuple[int, int, int],
 ) -> None:
@@ -82,7 +84,7 @@ def hold_to_the_reference(
     batch, heads, dim = shape
     q, k, v = (noise(batch, grid[0] * grid[1] * grid[2], heads, dim, seed=i) for i in range(3))
     options: dict[str, Any] = {"frames": grid[0], "rows": rows, "columns": columns, "scale": 0.3}
-    out, sums = exact.exact_attention(q, k, v, **options, wants_sum=True, kernel=kernel, block_rows=block_rows)
+    out, sums = exact.exact_attention(q, k, v, **options, wants_sum=True, kernel=kernel)
     torch.testing.assert_close(out, reference_attention(q, k, v, **options, context=None), atol=2e-6, rtol=1e-5)
     logits = torch.einsum("blhd,bmhd->blhm", q, k) * 0.3
     hidden = ~dense_mask(grid[0], rows, columns)[None, :, None]
@@ -94,10 +96,15 @@ def hold_to_the_reference(
 @pytest.mark.parametrize(("grid", "window", "tile", "mode"), CASES)
 @pytest.mark.parametrize("block_rows", [1, 4])
 def test_exact_windows_equal_the_reference(
-    grid: tuple[int, int, int], window: tuple[int, int], tile: tuple[int, int], mode: WindowMode, block_rows: int
+    grid: tuple[int, int, int],
+    window: tuple[int, int],
+    tile: tuple[int, int],
+    mode: WindowMode,
+    block_rows: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kernel = dataclasses.replace(exact.ANY_GPU, keys=exact._KEYS)
-    hold_to_the_reference(kernel, grid, window, tile, mode, block_rows, shape=(1, 2, 16))
+    monkeypatch.setattr(exact, "_ROWS", block_rows)
+    hold_to_the_reference(exact.ANY_GPU, grid, window, tile, mode, shape=(1, 2, 16))
 
 
 @pytest.mark.parametrize(
@@ -113,12 +120,18 @@ def test_exact_windows_equal_the_reference(
 )
 @pytest.mark.parametrize("block_rows", [1, 2, 4])
 def test_the_kernel_for_hopper_reads_what_it_should(
-    grid: tuple[int, int, int], window: tuple[int, int], tile: tuple[int, int], mode: WindowMode, block_rows: int
+    grid: tuple[int, int, int],
+    window: tuple[int, int],
+    tile: tuple[int, int],
+    mode: WindowMode,
+    block_rows: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its source run step by step on the CPU (see tests/gluon_on_cpu.py)."""
     several = 2 if grid == (40, 3, 5) else 1  # heads, and videos of a batch
+    monkeypatch.setattr(exact, "_ROWS", block_rows)
     kernel = dataclasses.replace(exact.HOPPER, keys=gluon_on_cpu.KEYS, attend=gluon_on_cpu.attend)
-    hold_to_the_reference(kernel, grid, window, tile, mode, block_rows, shape=(several, several, 8))
+    hold_to_the_reference(kernel, grid, window, tile, mode, shape=(several, several, 8))
 
 
 @pytest.mark.usefixtures("_small_blocks")
@@ -140,6 +153,7 @@ def test_small_tiles_go_to_the_kernel_and_are_joined_with_a_context(monkeypatch:
         return attention(*tensors, wants_sum=wants_sum, **options)
 
     monkeypatch.setattr(exact, "exact_attention", counted)
+    monkeypatch.setattr(exact, "_is_right", lambda *arguments: True)
     q, k, v = (noise(2, 3 * 63, 2, 16, seed=i).half() for i in range(3))
     context: dict[str, Any] = {
         "context_k": noise(2, 5, 2, 16, seed=3).half(),
@@ -216,7 +230,9 @@ def test_tokens_are_resized_as_pictures_are(target: tuple[int, int]) -> None:
 @pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("block_rows", [1, 2, 8])
 @pytest.mark.parametrize("mode", get_args(WindowMode))
-def test_the_work_is_that_of_the_blocks(mode: WindowMode, block_rows: int, parts: int, keys: int) -> None:
+def test_the_work_is_that_of_the_blocks(
+    mode: WindowMode, block_rows: int, parts: int, keys: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Counted from scratch: each part of a block of queries reads whole blocks of keys in every row that it sees."""
     frames, height, width, window = 3, 21, 40, (9, 16)
     rows, columns = (tuple(axis_segments(n, w, mode=mode)) for n, w in zip((height, width), window, strict=True))
@@ -228,7 +244,8 @@ def test_the_work_is_that_of_the_blocks(mode: WindowMode, block_rows: int, parts
         seen = {x for column in across for x in by_column[column]}
         pairs += own_rows * span * len(seen_rows) * -(-len(seen) * frames // keys) * keys
     kernel = dataclasses.replace(exact.ANY_GPU, keys=keys, parts=parts)
-    assert exact._pairs(kernel, frames, rows, columns, block_rows) == pairs
+    monkeypatch.setattr(exact, "_ROWS", block_rows)
+    assert exact._pairs(kernel, frames, rows, columns) == pairs
 
 
 def test_the_price_of_a_kernel_decides() -> None:
@@ -272,23 +289,27 @@ def test_a_backend_that_somebody_chose_keeps_the_tiles_that_suit_it(
     assert ours == (tile == (1, 1) or backend != "_native_math")
 
 
-def test_the_kernel_for_hopper_compiles() -> None:
-    """By the compiler alone: no GPU is needed for that. What it computes is for tests/test_gpu.py."""
+def test_kernels_compile_and_fit_into_shared_memory() -> None:
+    """By the compiler alone: no GPU is needed for that. What they compute is for tests/test_gpu.py."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "tests.compile_for_hopper"]
+    command = [sys.executable, "-m", "tests.compile_kernels"]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert run.returncode == 0, run.stderr
-    kernels = json.loads(run.stdout.splitlines()[-1])
-    assert len(kernels) == 2
-    for kernel in kernels:
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert [len(kernels) for kernels in found.values()] == 6 * [2]
+    for kernel in found.pop("hopper"):
         assert kernel["wgmma"] > 0, "tensor cores are used as Hopper has them"
         assert kernel["setmaxnreg"] > 0, "warps have parts of their own"
         assert kernel["shared_memory"] <= 227 << 10
+    for capability, kernels in found.items():
+        for kernel in kernels:
+            assert kernel["arch"] == int(capability)
+            assert 0 < kernel["shared_memory"] <= SHARED[int(capability)] << 10, capability
 
 
 def test_a_kernel_built_ahead_is_the_one_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[dict[str, Any]] = []
-    kernel = exact_kernel.attend_in_windows
+    kernel = any_gpu_kernel.attend_in_windows
 
     class Noted:
         def __getitem__(self, grid: Any) -> Any:
@@ -298,19 +319,22 @@ def test_a_kernel_built_ahead_is_the_one_that_is_used(monkeypatch: pytest.Monkey
 
             return run
 
-    monkeypatch.setattr(exact_kernel, "attend_in_windows", Noted())
+    monkeypatch.setattr(any_gpu_kernel, "attend_in_windows", Noted())
     q = noise(1, 3 * 12 * 14, 2, 16).half()
     options: dict[str, Any] = {
         "frames": 3,
         "rows": tuple(axis_segments(12, 5)),
         "columns": tuple(axis_segments(14, 6)),
+        "scale": None,
     }
     monkeypatch.setattr(exact, "available", lambda *tensors: True)
-    exact.build(q, **options, sums=False)
-    exact.build(q, **options, sums=True)
-    exact.exact_attention(q, q, q, **options, scale=None)
-    assert [meta["SUMS"] for meta in made] == [False, False, True, False]
-    assert made[0] == made[3]
+    exact._is_right.cache_clear()
+    exact.is_faster(q, *options.values())
+    exact.build_with_sums(q)
+    for wants_sum in (False, True):
+        exact.exact_attention(q, q, q, **options, wants_sum=wants_sum)
+    assert [meta["SUMS"] for meta in made] == [False, True, False, True]
+    assert made[:2] == made[2:]
 
 
 def test_what_is_built_ahead_runs_for_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,10 +358,15 @@ def test_what_is_built_ahead_runs_for_a_model(monkeypatch: pytest.MonkeyPatch) -
     model = tiny_transformer(attention_head_dim=32, cross_attn_norm=True)
     build_kernels(model, torch.device("cpu"))
     assert run == {"add_and_norm": 4, "norm_and_rotate": 3, "copy_rows": 1, "resize": 1}
-    built: list[tuple[int, bool]] = []
+    built: list[int] = []
     monkeypatch.setattr(exact, "available", lambda *tensors: True)
-    monkeypatch.setattr(exact, "build", lambda like, *geometry, sums: built.append((like.shape[-1], sums)))
-    tiles = [FreeSwimConfig(window=(5, 7), query_tile=tile) for tile in ((1, 1), (5, 7))]
-    build_kernels(model.half(), torch.device("cpu"), [((11, 10, 20), config) for config in tiles])
-    assert built == [(32, False)], "tiles that are dense calls need none"
+    monkeypatch.setattr(exact, "build_with_sums", lambda like: built.append(like.shape[-1]))
+    ways: list[dict[str, Any]] = [
+        {"query_tile": (1, 1), "override": "both"},
+        {"query_tile": (1, 1), "override": "output"},
+        {"query_tile": (5, 7), "override": "both"},
+    ]
+    passes = [((11, 10, 20), FreeSwimConfig(window=(5, 7), **way)) for way in ways]
+    build_kernels(model.half(), torch.device("cpu"), passes)
+    assert built == [32], "without context no sums are needed, and none for tiles that are dense calls"
     assert build_kernels_behind(tiny_transformer(), torch.device("cpu")) is None, "there are none for the CPU"

@@ -3,7 +3,7 @@
 Dense calls suit large tiles of queries that share a window. Small ones leave most of a call's rows empty, and a call
 under a mask wastes its masked keys and cannot use the fastest kernels. Here a program takes a block of neighbouring
 queries and reads the union of their windows; keys that all of them see, nearly all, need no mask. There is a kernel for
-any GPU that Triton knows (`exact_kernel.py`), and one for Hopper that beats dense calls even on large tiles.
+any GPU that Triton knows (`any_gpu.py`), and one for Hopper that beats dense calls even on large tiles (`hopper.py`).
 """
 
 import logging
@@ -17,22 +17,15 @@ from typing import Any
 
 import torch
 
-from freeswim.attention import hopper
+from freeswim.attention import any_gpu, hopper
 from freeswim.attention.reference import reference_attention
 from freeswim.fused import available, copy_tokens
 from freeswim.windows import Segment, axis_segments, keys_by_query, length
 
-try:
-    from freeswim.attention import exact_kernel
-except ImportError:  # CPU builds of torch come without Triton
-    exact_kernel = None  # type: ignore[assignment]
-
 _QUERIES = 128  # of a program; of a dense kernel's as well
-# Measured on an H100: other blocks of keys, more or fewer warps and stages, and loads by the copy engine are slower or
-# no faster.
-_KEYS = 64
-_WARPS = 8
-_STAGES = 4
+# Rows of the grid that they lie in. On grids of videos no other number reads 3 % fewer keys, and each would be code of
+# its own, which takes seconds to build.
+_ROWS = 4
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -43,8 +36,6 @@ class Kernel:
 
     keys: int
     """That it reads at a time."""
-    block_rows: tuple[int, ...]
-    """How many rows of the grid the queries of a block may lie in. Each is code of its own, seconds to build."""
     parts: int
     """Of a block of queries, that pass over rows which only the other sees."""
     price: float
@@ -57,12 +48,10 @@ def _kernel(q_BLHD: torch.Tensor) -> Kernel | None:
     """The fastest kernel that takes such queries."""
     if not available(q_BLHD):
         return None
-    if hopper.takes(q_BLHD) and _is_right(HOPPER, q_BLHD.device, q_BLHD.dtype, q_BLHD.shape[-1]):
+    built_for = q_BLHD.device, q_BLHD.dtype, q_BLHD.shape[-1]
+    if hopper.takes(q_BLHD) and _is_right(HOPPER, *built_for):
         return HOPPER
-    dim = q_BLHD.shape[-1]
-    half = q_BLHD.dtype in (torch.bfloat16, torch.float16)
-    takes = half and 16 <= dim <= 128 and dim & (dim - 1) == 0 and exact_kernel is not None
-    return ANY_GPU if takes else None
+    return ANY_GPU if any_gpu.takes(q_BLHD) and _is_right(ANY_GPU, *built_for) else None
 
 
 @lru_cache
@@ -117,12 +106,10 @@ def exact_attention(
     scale: float | None,
     wants_sum: bool = False,
     kernel: Kernel | None = None,
-    block_rows: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Window attention of (B, T*H*W, heads, D), windows given by the segments of both axes, where `is_faster` says so.
 
     kernel: None is the fastest that takes such queries.
-    block_rows: rows of the grid that a program's queries lie in, a power of 2 up to 16; None: the best for the windows.
 
     Returns the output, and if it is wanted the logarithm of each query's sum of exponentials, (B, T*H*W, heads)
     float32.
@@ -134,47 +121,22 @@ def exact_attention(
     sums = torch.empty(q_BLHD.shape[:3], dtype=torch.float32, device=q_BLHD.device) if wants_sum else None
     kernel.attend(
         q_BLHD.contiguous(), _column_by_column(k_BLHD, grid), _column_by_column(v_BLHD, grid), out, sums,
-        _bounds(tuple(rows), q_BLHD.device), _bounds(tuple(columns), q_BLHD.device), grid=grid,
-        block_rows=block_rows or _best_rows(kernel, frames, tuple(rows), tuple(columns)),
+        _bounds(tuple(rows), q_BLHD.device), _bounds(tuple(columns), q_BLHD.device), grid=grid, block_rows=_ROWS,
         scale=q_BLHD.shape[-1] ** -0.5 if scale is None else scale,
     )  # fmt: skip
     return out, sums
 
 
-def build(
-    like_BLHD: torch.Tensor, frames: int, rows: Sequence[Segment], columns: Sequence[Segment], *, sums: bool
-) -> None:
-    """Has the kernel built that queries like these need on such a grid, by running it on one column of it; with `sums`
-    the one that tells them too."""
-    kernel = _kernel(like_BLHD)
-    assert kernel is not None
-    tokens = like_BLHD.new_zeros(1, frames, *like_BLHD.shape[2:])
+def build_with_sums(like_BLHD: torch.Tensor) -> None:
+    """Has the kernel built that tells queries like these their sums, by running it on one token. That without sums is
+    built for `is_faster`."""
+    token = like_BLHD[:1, :1].contiguous()
     alone = [Segment((0, 1), (0, 1))]
-    for wants_sum in (False, True) if sums else (False,):
-        exact_attention(
-            tokens, tokens, tokens, frames=frames, rows=alone, columns=alone, scale=None, wants_sum=wants_sum,
-            kernel=kernel, block_rows=_best_rows(kernel, frames, tuple(rows), tuple(columns)),
-        )  # fmt: skip
+    exact_attention(token, token, token, frames=1, rows=alone, columns=alone, scale=None, wants_sum=True)
 
 
-def _attend_anywhere(
-    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, out: torch.Tensor, sums: torch.Tensor | None,
-    *bounds: torch.Tensor, grid: Sequence[int], block_rows: int, scale: float,
-) -> None:  # fmt: skip
-    """`hopper.attend` for any GPU that Triton knows, D a power of 2 from 16."""
-    frames, height, width = grid
-    batch, _, heads, dim = q.shape
-    span = _QUERIES // block_rows
-    exact_kernel.attend_in_windows[(-(-height // block_rows) * -(-width * frames // span), heads, batch)](
-        q, keys, values, out, out if sums is None else sums, *bounds, heads, frames, height, width, scale / math.log(2),
-        ROWS=block_rows, SPAN=span, DIM=dim, KEYS=_KEYS, SUMS=sums is not None,
-        num_warps=_WARPS, num_stages=_STAGES,
-    )  # fmt: skip
-
-
-ANY_GPU = Kernel(keys=_KEYS, block_rows=(1, 2, 4, 8, 16), parts=1, price=1.28, attend=_attend_anywhere)
-# On grids of videos 4 rows are best, or within a hundredth of it.
-HOPPER = Kernel(keys=hopper.KEYS, block_rows=(4,), parts=2, price=0.87, attend=hopper.attend)
+ANY_GPU = Kernel(keys=any_gpu.KEYS, parts=1, price=1.28, attend=any_gpu.attend)
+HOPPER = Kernel(keys=hopper.KEYS, parts=2, price=0.87, attend=hopper.attend)
 
 
 def _column_by_column(x_BLHD: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
@@ -186,26 +148,18 @@ def _column_by_column(x_BLHD: torch.Tensor, grid: tuple[int, int, int]) -> torch
 
 
 @lru_cache(maxsize=64)
-def _best_rows(kernel: Kernel, frames: int, rows: tuple[Segment, ...], columns: tuple[Segment, ...]) -> int:
-    """Of the shapes of a block of queries, that with which the fewest keys are read in all."""
-    return min(kernel.block_rows, key=lambda block_rows: _pairs(kernel, frames, rows, columns, block_rows))
-
-
-@lru_cache(maxsize=64)
 def _work(kernel: Kernel, frames: int, rows: tuple[Segment, ...], columns: tuple[Segment, ...]) -> float:
     """Pairs of query and key that the kernel computes, over those that are seen."""
     seen = frames**2 * math.prod(sum(length(s.queries) * length(s.keys) for s in axis) for axis in (rows, columns))
-    return _pairs(kernel, frames, rows, columns, _best_rows(kernel, frames, rows, columns)) / seen
+    return _pairs(kernel, frames, rows, columns) / seen
 
 
-def _pairs(
-    kernel: Kernel, frames: int, rows: tuple[Segment, ...], columns: tuple[Segment, ...], block_rows: int
-) -> int:
+def _pairs(kernel: Kernel, frames: int, rows: tuple[Segment, ...], columns: tuple[Segment, ...]) -> int:
     """Pairs of query and key that are computed: whole blocks of keys in each row that a query sees."""
-    parts = min(kernel.parts, block_rows)
-    across = _unions(columns, _QUERIES // block_rows, frames)
+    parts = min(kernel.parts, _ROWS)
+    across = _unions(columns, _QUERIES // _ROWS, frames)
     read = sum(-(-places // kernel.keys) * kernel.keys for places in across)
-    return _QUERIES // parts * sum(_unions(rows, block_rows // parts, 1)) * read
+    return _QUERIES // parts * sum(_unions(rows, _ROWS // parts, 1)) * read
 
 
 def _unions(axis: tuple[Segment, ...], step: int, frames: int) -> list[int]:

@@ -1,10 +1,10 @@
-"""The kernel of `freeswim.attention.exact_kernel` for Hopper GPUs, after FlashAttention-3 (arXiv 2407.08608).
+"""The kernel of `freeswim.attention.any_gpu_kernel` for Hopper GPUs, after FlashAttention-3 (arXiv 2407.08608).
 
 In Gluon, Triton's language for kernels that place their own data. A program handles one head of 128 queries, ROWS rows
-of the grid by SPAN neighbours, tokens being counted in "places" as in `exact_kernel`. Two warpgroups compute, each for
-half of the queries, and one warp copies keys and values for both into rings of shared memory (TMA). A warpgroup starts
-the logits of a block of keys and the product of the last block's values together, and takes the softmax of the former
-while the tensor cores still work on the latter.
+of the grid by SPAN neighbours, tokens being counted in "places" as in `any_gpu_kernel`. Two warpgroups compute, each
+for half of the queries, and one warp copies keys and values for both into rings of shared memory (TMA). A warpgroup
+starts the logits of a block of keys and the product of the last block's values together, and takes the softmax of the
+former while the tensor cores still work on the latter.
 
 Of each grid row that some query sees, places are cut into blocks of KEYS. All three walk through the same sequence of
 blocks: row by row, and of a row first the blocks whose columns all queries see, then the edges, which need a mask. A
@@ -291,7 +291,7 @@ def attend_in_windows(
     ROWS: gl.constexpr, SPAN: gl.constexpr, DIM: gl.constexpr, KEYS: gl.constexpr, STAGES: gl.constexpr,
     SUMS: gl.constexpr,
 ):  # fmt: skip
-    """As the kernel of `exact_kernel`; but `k` and `v` are TMA descriptors of (B * H * W * T, heads * DIM), in blocks
+    """As the kernel of `any_gpu_kernel`; but `k` and `v` are TMA descriptors of (B * H * W * T, heads * DIM), in blocks
     of (KEYS, DIM)."""
     length = width * frames
     spans = (length + SPAN - 1) // SPAN

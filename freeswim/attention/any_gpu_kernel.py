@@ -1,4 +1,4 @@
-"""The Triton kernel behind `freeswim.attention.exact`, which says what it computes. Needs Triton.
+"""The kernel of `freeswim.attention.exact` for any GPU that Triton knows. Needs Triton.
 
 A program handles one head of a block of queries: ROWS rows of the grid by SPAN neighbours, the tokens of a row being
 counted column by column and in each column frame by frame ("places"). Keys and values lie in that order, so that what a
