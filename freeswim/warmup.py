@@ -73,6 +73,6 @@ def build_kernels(transformer: WanTransformer3DModel, device: torch.device, pass
             axis_segments(size, window, tile=tile, mode=config.window_mode)
             for size, window, tile in zip(sizes, config.window, config.query_tile, strict=True)
         )
-        # Asking builds the kernel.
-        if exact.is_faster(like, frames, rows, columns, None) and config.override != "output":
-            exact.build_with_sums(like)
+        kernel = exact.choose(like, frames, rows, columns, None)
+        if kernel is not None and config.override != "output":
+            exact.build_with_sums(kernel, like)

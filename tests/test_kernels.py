@@ -50,7 +50,9 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exact, "_QUERIES", 32)
     monkeypatch.setattr(any_gpu, "QUERIES", 32)
     monkeypatch.setattr(any_gpu, "KEYS", 16)
-    monkeypatch.setattr(exact, "ANY_GPU", dataclasses.replace(exact.ANY_GPU, keys=16))
+    small = dataclasses.replace(exact.ANY_GPU, keys=16)
+    monkeypatch.setattr(exact, "ANY_GPU", small)
+    monkeypatch.setattr(exact, "KERNELS", (small,))
     for cached in (exact._work, exact._work_of_dense_calls):
         cached.cache_clear()
 
@@ -283,10 +285,12 @@ def test_a_kernel_that_is_wrong_or_cannot_be_built_is_not_used(caplog: pytest.Lo
 def test_a_backend_that_somebody_chose_keeps_the_tiles_that_suit_it(
     tile: tuple[int, int], backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exact, "_kernel", lambda q: exact.HOPPER)
+    monkeypatch.setattr(exact, "available", lambda *tensors: True)
+    monkeypatch.setattr(exact, "_is_right", lambda *arguments: True)
+    monkeypatch.setattr(exact, "KERNELS", (dataclasses.replace(exact.HOPPER, takes=lambda q: True),))
     rows, columns = (axis_segments(n, w, tile=t) for n, w, t in zip((68, 120), (30, 52), tile, strict=True))
-    ours = exact.is_faster(torch.empty(0), 21, rows, columns, None, than_chosen=was_chosen(backend))
-    assert ours == (tile == (1, 1) or backend != "_native_math")
+    kernel = exact.choose(torch.empty(0), 21, rows, columns, None, than_chosen=was_chosen(backend))
+    assert (kernel is not None) == (tile == (1, 1) or backend != "_native_math")
 
 
 def test_kernels_compile_and_fit_into_shared_memory() -> None:
@@ -329,10 +333,11 @@ def test_a_kernel_built_ahead_is_the_one_that_is_used(monkeypatch: pytest.Monkey
     }
     monkeypatch.setattr(exact, "available", lambda *tensors: True)
     exact._is_right.cache_clear()
-    exact.is_faster(q, *options.values())
-    exact.build_with_sums(q)
+    chosen = exact.choose(q, *options.values())
+    assert chosen == exact.ANY_GPU
+    exact.build_with_sums(chosen, q)
     for wants_sum in (False, True):
-        exact.exact_attention(q, q, q, **options, wants_sum=wants_sum)
+        exact.exact_attention(q, q, q, **options, kernel=chosen, wants_sum=wants_sum)
     assert [meta["SUMS"] for meta in made] == [False, True, False, True]
     assert made[:2] == made[2:]
 
@@ -360,7 +365,7 @@ def test_what_is_built_ahead_runs_for_a_model(monkeypatch: pytest.MonkeyPatch) -
     assert run == {"add_and_norm": 4, "norm_and_rotate": 3, "copy_rows": 1, "resize": 1}
     built: list[int] = []
     monkeypatch.setattr(exact, "available", lambda *tensors: True)
-    monkeypatch.setattr(exact, "build_with_sums", lambda like: built.append(like.shape[-1]))
+    monkeypatch.setattr(exact, "build_with_sums", lambda kernel, like: built.append(like.shape[-1]))
     ways: list[dict[str, Any]] = [
         {"query_tile": (1, 1), "override": "both"},
         {"query_tile": (1, 1), "override": "output"},

@@ -42,16 +42,13 @@ class Kernel:
     """Of a pair of query and key, in time, over that of a pair in dense calls with their copies; from an H100."""
     attend: Callable[..., None]
     """Takes what `hopper.attend` takes."""
+    takes: Callable[[torch.Tensor], bool]
+    """Whether it is meant for such queries and their device."""
 
 
-def _kernel(q_BLHD: torch.Tensor) -> Kernel | None:
-    """The fastest kernel that takes such queries."""
-    if not available(q_BLHD):
-        return None
-    built_for = q_BLHD.device, q_BLHD.dtype, q_BLHD.shape[-1]
-    if hopper.takes(q_BLHD) and _is_right(HOPPER, *built_for):
-        return HOPPER
-    return ANY_GPU if any_gpu.takes(q_BLHD) and _is_right(ANY_GPU, *built_for) else None
+ANY_GPU = Kernel(keys=any_gpu.KEYS, parts=1, price=1.28, attend=any_gpu.attend, takes=any_gpu.takes)
+HOPPER = Kernel(keys=hopper.KEYS, parts=2, price=0.87, attend=hopper.attend, takes=hopper.takes)
+KERNELS = HOPPER, ANY_GPU  # the fastest first
 
 
 @lru_cache
@@ -74,7 +71,7 @@ def _is_right(kernel: Kernel, device: torch.device, dtype: torch.dtype, dim: int
     return error < 0.02
 
 
-def is_faster(
+def choose(
     q_BLHD: torch.Tensor,
     frames: int,
     rows: Sequence[Segment],
@@ -82,17 +79,21 @@ def is_faster(
     scale: float | None,
     *,
     than_chosen: bool = False,
-) -> bool:
-    """Whether `exact_attention` takes such queries and beats dense calls, one for each window.
+) -> Kernel | None:
+    """The kernel that takes such queries and beats dense calls, one for each window; None if there is none.
 
-    than_chosen: somebody chose the backend of the dense calls. It then keeps the tiles that fill its calls.
+    The first choice of a kernel builds it. than_chosen: somebody chose the backend of the dense calls. It then keeps
+    the tiles that fill its calls.
     """
-    kernel = _kernel(q_BLHD)
-    if kernel is None or not (scale is None or scale > 0):
-        return False
-    axes = tuple(rows), tuple(columns)
-    price = max(kernel.price, 1.0) if than_chosen else kernel.price
-    return price * _work(kernel, frames, *axes) < _work_of_dense_calls(frames, *axes)
+    if not available(q_BLHD) or not (scale is None or scale > 0):
+        return None
+    axes, built_for = (tuple(rows), tuple(columns)), (q_BLHD.device, q_BLHD.dtype, q_BLHD.shape[-1])
+    for kernel in KERNELS:
+        price = max(kernel.price, 1.0) if than_chosen else kernel.price
+        wins = price * _work(kernel, frames, *axes) < _work_of_dense_calls(frames, *axes)
+        if wins and kernel.takes(q_BLHD) and _is_right(kernel, *built_for):
+            return kernel
+    return None
 
 
 def exact_attention(
@@ -104,18 +105,14 @@ def exact_attention(
     rows: Sequence[Segment],
     columns: Sequence[Segment],
     scale: float | None,
+    kernel: Kernel,
     wants_sum: bool = False,
-    kernel: Kernel | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Window attention of (B, T*H*W, heads, D), windows given by the segments of both axes, where `is_faster` says so.
-
-    kernel: None is the fastest that takes such queries.
+    """Window attention of (B, T*H*W, heads, D), windows given by the segments of both axes.
 
     Returns the output, and if it is wanted the logarithm of each query's sum of exponentials, (B, T*H*W, heads)
     float32.
     """
-    kernel = kernel or _kernel(q_BLHD)
-    assert kernel is not None
     grid = frames, rows[-1].queries[1], columns[-1].queries[1]
     out = torch.empty(q_BLHD.shape, dtype=q_BLHD.dtype, device=q_BLHD.device)
     sums = torch.empty(q_BLHD.shape[:3], dtype=torch.float32, device=q_BLHD.device) if wants_sum else None
@@ -127,16 +124,12 @@ def exact_attention(
     return out, sums
 
 
-def build_with_sums(like_BLHD: torch.Tensor) -> None:
-    """Has the kernel built that tells queries like these their sums, by running it on one token. That without sums is
-    built for `is_faster`."""
+def build_with_sums(kernel: Kernel, like_BLHD: torch.Tensor) -> None:
+    """Has a kernel built that tells queries like these their sums, by running it on one token. Without sums it is built
+    when it is chosen."""
     token = like_BLHD[:1, :1].contiguous()
     alone = [Segment((0, 1), (0, 1))]
-    exact_attention(token, token, token, frames=1, rows=alone, columns=alone, scale=None, wants_sum=True)
-
-
-ANY_GPU = Kernel(keys=any_gpu.KEYS, parts=1, price=1.28, attend=any_gpu.attend)
-HOPPER = Kernel(keys=hopper.KEYS, parts=2, price=0.87, attend=hopper.attend)
+    exact_attention(token, token, token, frames=1, rows=alone, columns=alone, scale=None, kernel=kernel, wants_sum=True)
 
 
 def _column_by_column(x_BLHD: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:

@@ -41,12 +41,14 @@ def tiled_attention(
     """
     # Joining two softmaxes costs a pass over the output; appending the context to every window costs copies of both.
     joins = context is not None and tells_sum(q_BLHD, backend)
-    if (joins or context is None) and exact.is_faster(
-        q_BLHD, frames, rows, columns, scale, than_chosen=was_chosen(backend)
-    ):
+    kernel = None
+    if joins or context is None:
+        kernel = exact.choose(q_BLHD, frames, rows, columns, scale, than_chosen=was_chosen(backend))
+    if kernel is not None:
         out_BLHD, own_sum_BLH = exact.exact_attention(
-            q_BLHD, k_BLHD, v_BLHD, frames=frames, rows=rows, columns=columns, scale=scale, wants_sum=joins
-        )
+            q_BLHD, k_BLHD, v_BLHD, frames=frames, rows=rows, columns=columns, scale=scale, kernel=kernel,
+            wants_sum=joins,
+        )  # fmt: skip
         if context is not None and own_sum_BLH is not None:
             join(out_BLHD, own_sum_BLH, *attend_with_sum(q_BLHD, *context, scale, backend))
         return out_BLHD
