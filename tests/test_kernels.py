@@ -175,6 +175,34 @@ def test_small_tiles_go_to_the_kernel_and_are_joined_with_a_context(monkeypatch:
     assert called == [False, True], "queries that fill a dense call, and float32, do without"
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_window_attention_runs_on_the_first_kernel_that_is_right(right: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel for Hopper, run on the CPU, is checked and used; if it is wrong, the one for any GPU is."""
+    used: list[str] = []
+
+    def noted(name: str, attend: Any) -> Any:
+        def run(*tensors: Any, **options: Any) -> None:
+            used.append(name)
+            attend(*tensors, **options)
+            if name == "hopper" and not right:
+                tensors[3][:, -1] += 9
+
+        return run
+
+    fast = dataclasses.replace(
+        exact.HOPPER, keys=gluon_on_cpu.KEYS, attend=noted("hopper", gluon_on_cpu.attend), takes=lambda q: True
+    )
+    slow = dataclasses.replace(exact.ANY_GPU, attend=noted("any", exact.ANY_GPU.attend))
+    monkeypatch.setattr(exact, "KERNELS", (fast, slow))
+    monkeypatch.setattr(exact, "available", lambda *tensors: True)
+    q, k, v = (noise(1, 4 * 7 * 30, 1, 16, seed=i).half() for i in range(3))
+    expected = window_attention(q, k, v, grid=(4, 7, 30), window=(5, 16), implementation="reference")
+    for _ in range(2):
+        out = window_attention(q, k, v, grid=(4, 7, 30), window=(5, 16))
+        torch.testing.assert_close(out, expected, atol=2e-3, rtol=2e-3)
+    assert used == (["hopper"] * 3 if right else ["hopper", "any", "any", "any"]), "one check, then every call"
+
+
 @pytest.mark.parametrize("heads", [2, 3])
 def test_the_norm_and_the_rotary_embedding_are_those_of_the_model(heads: int) -> None:
     dim, eps = 16, 1e-6
