@@ -23,11 +23,10 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 from benchmarks.speed_model import GIB, TINY, WAN_1_3B, Setting, random_transformer
 from benchmarks.speed_vae import random_vae
 from freeswim import models
-from freeswim.attention import hopper
-from freeswim.cost import Meter, measure_speed
 from freeswim.loading import place_pipeline
 from freeswim.models import BaseModel
 from freeswim.offload import Offload
+from freeswim.page.limits import device_meter
 from freeswim.pipeline import FreeSwimPipeline
 from freeswim.plan import make_plan
 from freeswim.progress import Progress
@@ -72,12 +71,9 @@ def measure(
     """Seconds and GiB at the peak of each stage, and what was expected."""
     device = setting.device
     cuda = device.type == "cuda"
-    meter = Meter(
-        speed=measure_speed(str(device)),
-        accelerated=cuda,
-        hopper=cuda and hopper.is_for(device),
-        gpu_memory=_memory(device, card),
-    )
+    meter = device_meter()
+    if card is not None and cuda:
+        meter.gpu_memory = int(card * GIB)
     estimate = meter.estimate(make_plan(request, model))
     pipe = random_pipeline(setting, tiny=tiny)
     taken = _take_all_but(card, device)
@@ -150,12 +146,6 @@ class StagePeaks:
             free, total = torch.cuda.mem_get_info(self._device)
             self.outside = (total - free - torch.cuda.memory_reserved(self._device)) / GIB
         torch.cuda.reset_peak_memory_stats(self._device)
-
-
-def _memory(device: torch.device, card: float | None) -> int | None:
-    if device.type != "cuda":
-        return None
-    return torch.cuda.get_device_properties(device).total_memory if card is None else int(card * GIB)
 
 
 def _take_all_but(card: float | None, device: torch.device) -> torch.Tensor | None:

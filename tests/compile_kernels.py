@@ -12,7 +12,8 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
-from freeswim.attention import any_gpu, any_gpu_kernel, hopper, hopper_kernel
+from freeswim.attention import any_gpu, any_gpu_kernel, exact, hopper_kernel
+from freeswim.windows import axis_segments
 
 # KiB of shared memory that a block may have, by compute capability: the CUDA programming guide's table. A data centre's
 # Ampere, consumers' Ampere, Ada and Blackwell, and a data centre's Blackwell.
@@ -56,17 +57,18 @@ class Compiled:
         return compile_only
 
 
-def compiled(module: Any, attend: Any, capability: int) -> list[dict[str, int]]:
+def compiled(module: Any, kernel: exact.Kernel, capability: int) -> list[dict[str, int]]:
     """What is in the code of a kernel without sums and with them."""
     triton.runtime.driver.set_active(Gpu(capability))
     module.attend_in_windows.device_caches.clear()  # it would go on compiling for the last capability
-    kernel = Compiled(module.attend_in_windows)
-    tokens = torch.zeros(1, 128, 2, 128, dtype=torch.bfloat16)
-    bounds = torch.zeros(2, 8, dtype=torch.int32)
-    with patch.object(module, "attend_in_windows", kernel):
-        for sums in (None, torch.zeros(1, 128, 2)):
-            attend(tokens, tokens, tokens, tokens, sums, bounds, bounds, grid=(2, 8, 8), block_rows=4, scale=0.1)
-    return kernel.found
+    instead = Compiled(module.attend_in_windows)
+    tokens, axis = torch.zeros(1, 128, 2, 128, dtype=torch.bfloat16), axis_segments(8, 5)
+    with patch.object(module, "attend_in_windows", instead):
+        for wants_sum in (False, True):
+            exact.exact_attention(
+                tokens, tokens, tokens, frames=2, rows=axis, columns=axis, scale=0.1, kernel=kernel, wants_sum=wants_sum
+            )
+    return instead.found
 
 
 def for_any_gpu(capability: int) -> list[dict[str, int]]:
@@ -76,11 +78,11 @@ def for_any_gpu(capability: int) -> list[dict[str, int]]:
         any_gpu._stages.cache_clear()
         stages = any_gpu._stages(torch.device("cuda", 0), 128)
     with patch.object(any_gpu, "_stages", lambda device, dim: stages):
-        return compiled(any_gpu_kernel, any_gpu.attend, capability)
+        return compiled(any_gpu_kernel, exact.ANY_GPU, capability)
 
 
 def main() -> None:
-    found = {"hopper": compiled(hopper_kernel, hopper.attend, HOPPER)}
+    found = {"hopper": compiled(hopper_kernel, exact.HOPPER, HOPPER)}
     print(json.dumps(found | {str(capability): for_any_gpu(capability) for capability in SHARED}))
 
 

@@ -205,13 +205,12 @@ def stand_ins(program: list[int]) -> Iterator[None]:
         yield
 
 
-def attend(
-    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, out: torch.Tensor, sums: torch.Tensor | None,
-    *bounds: torch.Tensor, grid: Sequence[int], block_rows: int, scale: float,
+def launch(
+    programs: tuple[int, int, int], q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, *rest: Any,
+    **constants: Any,
 ) -> None:  # fmt: skip
-    """As `freeswim.attention.hopper.attend`, in blocks of KEYS keys, for any precision and head."""
-    frames, height, width = grid
-    batch, _, heads, dim = q.shape
+    """As `freeswim.attention.hopper.launch`, in blocks of KEYS keys, for any precision and head."""
+    heads, dim = q.shape[2:]
     program = [0, 0, 0]
     with stand_ins(program):
         spec = importlib.util.spec_from_file_location("hopper_kernel_on_cpu", _SOURCE)
@@ -219,12 +218,7 @@ def attend(
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        span = module.QUERIES // block_rows
         k, v = (Descriptor(x.reshape(-1, heads * dim), (KEYS, dim)) for x in (keys, values))
-        programs = -(-height // block_rows) * -(-width * frames // span), heads, batch
+        arguments = [Pointer(x) if isinstance(x, torch.Tensor) else x for x in (q, k, v, *rest)]
         for program[:] in product(*map(range, programs)):
-            module.attend_in_windows(
-                Pointer(q), k, v, Pointer(out), Pointer(out if sums is None else sums), *map(Pointer, bounds),
-                heads, frames, height, width, scale * 1.4426950408889634, ROWS=block_rows, SPAN=span, DIM=dim,
-                KEYS=KEYS, STAGES=2, SUMS=sums is not None,
-            )  # fmt: skip
+            module.attend_in_windows(*arguments, **constants, KEYS=KEYS, STAGES=2)

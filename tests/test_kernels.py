@@ -48,7 +48,6 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks small enough for small grids to have several, inner and outer ones."""
     monkeypatch.setattr(exact, "_QUERIES", 32)
-    monkeypatch.setattr(any_gpu, "QUERIES", 32)
     monkeypatch.setattr(any_gpu, "KEYS", 16)
     small = dataclasses.replace(exact.ANY_GPU, keys=16)
     monkeypatch.setattr(exact, "ANY_GPU", small)
@@ -57,7 +56,10 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
         cached.cache_clear()
 
 
-CASES: list[tuple[tuple[int, int, int], tuple[int, int], tuple[int, int], WindowMode]] = [
+Case = tuple[tuple[int, int, int], tuple[int, int], tuple[int, int], WindowMode]
+"""Grid, window, tile and mode."""
+
+CASES: list[Case] = [
     ((3, 7, 9), (3, 4), (1, 1), "inward"),
     ((3, 7, 9), (3, 4), (1, 1), "clipped"),
     ((3, 7, 9), (3, 4), (1, 1), "blocks"),
@@ -69,16 +71,14 @@ CASES: list[tuple[tuple[int, int, int], tuple[int, int], tuple[int, int], Window
 ]
 
 
-def hold_to_the_reference(
-    kernel: exact.Kernel,
-    grid: tuple[int, int, int],
-    window: tuple[int, int],
-    tile: tuple[int, int],
-    mode: WindowMode,
-    *,
-    shape: tuple[int, int, int],
-) -> None:
+@pytest.fixture
+def block_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "_ROWS", request.param)
+
+
+def hold_to_the_reference(kernel: exact.Kernel, case: Case, *, shape: tuple[int, int, int]) -> None:
     """Output and sums of a kernel, on tensors of `shape` (B, heads, D)."""
+    grid, window, tile, mode = case
     rows, columns = (
         axis_segments(size, extent, tile=side, mode=mode)
         for size, extent, side in zip(grid[1:], window, tile, strict=True)
@@ -94,23 +94,16 @@ def hold_to_the_reference(
     assert exact.exact_attention(q, k, v, **options, kernel=kernel)[1] is None
 
 
-@pytest.mark.usefixtures("_small_blocks")
-@pytest.mark.parametrize(("grid", "window", "tile", "mode"), CASES)
-@pytest.mark.parametrize("block_rows", [1, 4])
-def test_exact_windows_equal_the_reference(
-    grid: tuple[int, int, int],
-    window: tuple[int, int],
-    tile: tuple[int, int],
-    mode: WindowMode,
-    block_rows: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(exact, "_ROWS", block_rows)
-    hold_to_the_reference(exact.ANY_GPU, grid, window, tile, mode, shape=(1, 2, 16))
+@pytest.mark.usefixtures("_small_blocks", "block_rows")
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("block_rows", [1, 4], indirect=True)
+def test_exact_windows_equal_the_reference(case: Case) -> None:
+    hold_to_the_reference(exact.ANY_GPU, case, shape=(1, 2, 16))
 
 
+@pytest.mark.usefixtures("block_rows")
 @pytest.mark.parametrize(
-    ("grid", "window", "tile", "mode"),
+    "case",
     [
         ((5, 7, 30), (4, 16), (1, 1), "inward"),
         ((5, 7, 30), (4, 16), (1, 1), "clipped"),
@@ -120,20 +113,12 @@ def test_exact_windows_equal_the_reference(
         ((1, 1, 40), (1, 5), (1, 1), "clipped"),
     ],
 )
-@pytest.mark.parametrize("block_rows", [1, 2, 4])
-def test_the_kernel_for_hopper_reads_what_it_should(
-    grid: tuple[int, int, int],
-    window: tuple[int, int],
-    tile: tuple[int, int],
-    mode: WindowMode,
-    block_rows: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.parametrize("block_rows", [1, 2, 4], indirect=True)
+def test_the_kernel_for_hopper_reads_what_it_should(case: Case) -> None:
     """Its source run step by step on the CPU (see tests/gluon_on_cpu.py)."""
-    several = 2 if grid == (40, 3, 5) else 1  # heads, and videos of a batch
-    monkeypatch.setattr(exact, "_ROWS", block_rows)
-    kernel = dataclasses.replace(exact.HOPPER, keys=gluon_on_cpu.KEYS, attend=gluon_on_cpu.attend)
-    hold_to_the_reference(kernel, grid, window, tile, mode, shape=(several, several, 8))
+    several = 2 if case[0] == (40, 3, 5) else 1  # heads, and videos of a batch
+    kernel = dataclasses.replace(exact.HOPPER, keys=gluon_on_cpu.KEYS, launch=gluon_on_cpu.launch)
+    hold_to_the_reference(kernel, case, shape=(several, several, 8))
 
 
 @pytest.mark.usefixtures("_small_blocks")
@@ -180,19 +165,20 @@ def test_window_attention_runs_on_the_first_kernel_that_is_right(right: bool, mo
     """The kernel for Hopper, run on the CPU, is checked and used; if it is wrong, the one for any GPU is."""
     used: list[str] = []
 
-    def noted(name: str, attend: Any) -> Any:
-        def run(*tensors: Any, **options: Any) -> None:
+    def noted(name: str, launch: Any) -> Any:
+        def run(*arguments: Any, **constants: Any) -> None:
             used.append(name)
-            attend(*tensors, **options)
+            launch(*arguments, **constants)
             if name == "hopper" and not right:
-                tensors[3][:, -1] += 9
+                out = arguments[4]
+                out[:, -1] += 9
 
         return run
 
     fast = dataclasses.replace(
-        exact.HOPPER, keys=gluon_on_cpu.KEYS, attend=noted("hopper", gluon_on_cpu.attend), takes=lambda q: True
+        exact.HOPPER, keys=gluon_on_cpu.KEYS, launch=noted("hopper", gluon_on_cpu.launch), takes=lambda q: True
     )
-    slow = dataclasses.replace(exact.ANY_GPU, attend=noted("any", exact.ANY_GPU.attend))
+    slow = dataclasses.replace(exact.ANY_GPU, launch=noted("any", exact.ANY_GPU.launch))
     monkeypatch.setattr(exact, "KERNELS", (fast, slow))
     monkeypatch.setattr(exact, "available", lambda *tensors: True)
     q, k, v = (noise(1, 4 * 7 * 30, 1, 16, seed=i).half() for i in range(3))
@@ -294,17 +280,18 @@ def test_the_price_of_a_kernel_decides() -> None:
 
 
 def test_a_kernel_that_is_wrong_or_cannot_be_built_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
-    def zeros(*tensors: Any, **options: Any) -> None:
-        tensors[3].zero_()
+    def zeros(*arguments: Any, **constants: Any) -> None:
+        out = arguments[4]
+        out.zero_()
 
-    def missing(*tensors: Any, **options: Any) -> None:
+    def missing(*arguments: Any, **constants: Any) -> None:
         raise RuntimeError("no ptxas")
 
     cpu = torch.device("cpu")
     assert exact._is_right(exact.ANY_GPU, cpu, torch.float16, 64)
     assert not caplog.records
-    assert not exact._is_right(dataclasses.replace(exact.HOPPER, attend=zeros), cpu, torch.float16, 64)
-    assert not exact._is_right(dataclasses.replace(exact.HOPPER, attend=missing), cpu, torch.float16, 64)
+    assert not exact._is_right(dataclasses.replace(exact.HOPPER, launch=zeros), cpu, torch.float16, 64)
+    assert not exact._is_right(dataclasses.replace(exact.HOPPER, launch=missing), cpu, torch.float16, 64)
     assert ["wrong here" in caplog.records[0].message, "no ptxas" in caplog.records[1].message] == [True, True]
 
 

@@ -1,8 +1,7 @@
 """Where the kernel for any GPU (`any_gpu_kernel.py`) runs, and how it is started."""
 
-import math
-from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -13,7 +12,6 @@ except ImportError:  # CPU builds of torch come without Triton
 
 # Measured on an H100: other blocks of keys, more or fewer warps and stages, and loads by the copy engine are slower or
 # no faster.
-QUERIES = 128  # of a program
 KEYS = 64  # of a block
 _WARPS = 8
 _STAGES = 4  # blocks that are there or under way, if the GPU has room for them
@@ -25,30 +23,19 @@ def takes(q_BLHD: torch.Tensor) -> bool:
     return half and 16 <= dim <= 128 and dim & (dim - 1) == 0 and any_gpu_kernel is not None
 
 
-def attend(
+def launch(
+    programs: tuple[int, int, int],
     q_BLHD: torch.Tensor,
     keys_BLHD: torch.Tensor,
     values_BLHD: torch.Tensor,
-    out_BLHD: torch.Tensor,
-    sum_BLH: torch.Tensor | None,
-    row_bounds: torch.Tensor,
-    column_bounds: torch.Tensor,
-    *,
-    grid: Sequence[int],
-    block_rows: int,
-    scale: float,
+    *rest: Any,
+    **constants: Any,
 ) -> None:
-    """As `freeswim.attention.hopper.attend`."""
-    frames, height, width = grid
-    batch, _, heads, dim = q_BLHD.shape
-    span = QUERIES // block_rows
-    programs = (-(-height // block_rows) * -(-width * frames // span), heads, batch)
+    """As `freeswim.attention.hopper.launch`."""
+    stages = _stages(q_BLHD.device, q_BLHD.shape[-1])
     any_gpu_kernel.attend_in_windows[programs](
-        q_BLHD, keys_BLHD, values_BLHD, out_BLHD, out_BLHD if sum_BLH is None else sum_BLH, row_bounds, column_bounds,
-        heads, frames, height, width, scale / math.log(2),
-        ROWS=block_rows, SPAN=span, DIM=dim, KEYS=KEYS, SUMS=sum_BLH is not None,
-        num_warps=_WARPS, num_stages=_stages(q_BLHD.device, dim),
-    )  # fmt: skip
+        q_BLHD, keys_BLHD, values_BLHD, *rest, **constants, KEYS=KEYS, num_warps=_WARPS, num_stages=stages
+    )
 
 
 @lru_cache

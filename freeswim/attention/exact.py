@@ -40,14 +40,14 @@ class Kernel:
     """Of a block of queries, that pass over rows which only the other sees."""
     price: float
     """Of a pair of query and key, in time, over that of a pair in dense calls with their copies; from an H100."""
-    attend: Callable[..., None]
-    """Takes what `hopper.attend` takes."""
+    launch: Callable[..., None]
+    """Starts it on what `exact_attention` hands over, the same for all."""
     takes: Callable[[torch.Tensor], bool]
     """Whether it is meant for such queries and their device."""
 
 
-ANY_GPU = Kernel(keys=any_gpu.KEYS, parts=1, price=1.28, attend=any_gpu.attend, takes=any_gpu.takes)
-HOPPER = Kernel(keys=hopper.KEYS, parts=2, price=0.87, attend=hopper.attend, takes=hopper.takes)
+ANY_GPU = Kernel(keys=any_gpu.KEYS, parts=1, price=1.28, launch=any_gpu.launch, takes=any_gpu.takes)
+HOPPER = Kernel(keys=hopper.KEYS, parts=2, price=0.87, launch=hopper.launch, takes=hopper.takes)
 KERNELS = HOPPER, ANY_GPU  # the fastest first
 
 
@@ -66,9 +66,10 @@ def _is_right(kernel: Kernel, device: torch.device, dtype: torch.dtype, dim: int
     except Exception as reason:  # whatever stops it, the other kernels go on
         _LOGGER.warning("An attention kernel does not work here (%s): FreeSwim uses a slower one.", reason)
         return False
-    if not error < 0.02:  # as NaN isn't
+    right = error < 0.02  # as NaN isn't
+    if not right:
         _LOGGER.warning("An attention kernel is wrong here (error %s): FreeSwim uses a slower one.", error)
-    return error < 0.02
+    return right
 
 
 def choose(
@@ -89,9 +90,11 @@ def choose(
         return None
     axes, built_for = (tuple(rows), tuple(columns)), (q_BLHD.device, q_BLHD.dtype, q_BLHD.shape[-1])
     for kernel in KERNELS:
+        if not kernel.takes(q_BLHD):
+            continue
         price = max(kernel.price, 1.0) if than_chosen else kernel.price
         wins = price * _work(kernel, frames, *axes) < _work_of_dense_calls(frames, *axes)
-        if wins and kernel.takes(q_BLHD) and _is_right(kernel, *built_for):
+        if wins and _is_right(kernel, *built_for):
             return kernel
     return None
 
@@ -113,13 +116,17 @@ def exact_attention(
     Returns the output, and if it is wanted the logarithm of each query's sum of exponentials, (B, T*H*W, heads)
     float32.
     """
-    grid = frames, rows[-1].queries[1], columns[-1].queries[1]
+    _, height, width = grid = frames, rows[-1].queries[1], columns[-1].queries[1]
+    batch, _, heads, dim = q_BLHD.shape
+    span = _QUERIES // _ROWS
     out = torch.empty(q_BLHD.shape, dtype=q_BLHD.dtype, device=q_BLHD.device)
     sums = torch.empty(q_BLHD.shape[:3], dtype=torch.float32, device=q_BLHD.device) if wants_sum else None
-    kernel.attend(
-        q_BLHD.contiguous(), _column_by_column(k_BLHD, grid), _column_by_column(v_BLHD, grid), out, sums,
-        _bounds(tuple(rows), q_BLHD.device), _bounds(tuple(columns), q_BLHD.device), grid=grid, block_rows=_ROWS,
-        scale=q_BLHD.shape[-1] ** -0.5 if scale is None else scale,
+    kernel.launch(
+        (-(-height // _ROWS) * -(-width * frames // span), heads, batch),
+        q_BLHD.contiguous(), _column_by_column(k_BLHD, grid), _column_by_column(v_BLHD, grid),
+        out, out if sums is None else sums, _bounds(tuple(rows), q_BLHD.device), _bounds(tuple(columns), q_BLHD.device),
+        heads, frames, height, width, (dim**-0.5 if scale is None else scale) / math.log(2),
+        ROWS=_ROWS, SPAN=span, DIM=dim, SUMS=wants_sum,
     )  # fmt: skip
     return out, sums
 

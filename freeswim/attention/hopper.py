@@ -1,8 +1,7 @@
 """Where the kernel for Hopper GPUs (`hopper_kernel.py`) runs, and how it is started."""
 
-import math
-from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -36,37 +35,26 @@ def is_for(device: torch.device) -> bool:
     return tuple(int(part) for part in triton.__version__.split(".")[:2]) in _TESTED_TRITON
 
 
-def attend(
+def launch(
+    programs: tuple[int, int, int],
     q_BLHD: torch.Tensor,
     keys_BLHD: torch.Tensor,
     values_BLHD: torch.Tensor,
-    out_BLHD: torch.Tensor,
-    sum_BLH: torch.Tensor | None,
-    row_bounds: torch.Tensor,
-    column_bounds: torch.Tensor,
-    *,
-    grid: Sequence[int],
-    block_rows: int,
-    scale: float,
+    *rest: Any,
+    **constants: Any,
 ) -> None:
-    """Writes the attention, and the sums if they are wanted, as `freeswim.attention.exact.exact_attention` has them.
+    """Starts the kernel: it writes the attention, and the sums if they are wanted, as
+    `freeswim.attention.exact.exact_attention` has them.
 
     Queries in the order of tokens; keys and values of the same (T, H, W) grid row by row, column by column and frame by
-    frame. Bounds: (2, H) and (2, W) int32.
+    frame. The rest is the kernel's own arguments: output, sums, bounds, (2, H) and (2, W) int32, sizes and scale.
     """
     from triton.experimental.gluon import language as gl
     from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-    frames, height, width = grid
-    batch, _, heads, dim = q_BLHD.shape
+    heads, dim = q_BLHD.shape[2:]
     layout = gl.NVMMASharedLayout.get_default_for([KEYS, dim], gl.bfloat16)  # float16 is laid out alike
     k, v = (
         TensorDescriptor.from_tensor(x.view(-1, heads * dim), [KEYS, dim], layout) for x in (keys_BLHD, values_BLHD)
     )
-    span = hopper_kernel.QUERIES // block_rows
-    programs = (-(-height // block_rows) * -(-width * frames // span), heads, batch)
-    hopper_kernel.attend_in_windows[programs](
-        q_BLHD, k, v, out_BLHD, out_BLHD if sum_BLH is None else sum_BLH, row_bounds, column_bounds,
-        heads, frames, height, width, scale / math.log(2),
-        ROWS=block_rows, SPAN=span, DIM=dim, KEYS=KEYS, STAGES=_STAGES, SUMS=sum_BLH is not None, num_warps=4,
-    )  # fmt: skip
+    hopper_kernel.attend_in_windows[programs](q_BLHD, k, v, *rest, **constants, KEYS=KEYS, STAGES=_STAGES, num_warps=4)
