@@ -95,8 +95,8 @@ WAN_1_3B = BaseModel(
     default_negative_prompt=WAN_NEGATIVE_PROMPT,
     presets=(("720p", 1280, 720), ("1080p", 1920, 1080), ("1440p", 2560, 1440), ("4K", 3840, 2160)),
     needs="cuda",
-    # A whole run at 1920x1080 was measured with 24 GiB of an H100 (docs/performance.md), the rest is computed.
-    memory="about 12.5 GB of GPU memory at 1080p, 21 GB at 4K; 20 and 33 GB with --offload none",
+    # Whole runs at both sizes were made in 24 GiB of an H100 (docs/performance.md); with --offload none it is computed.
+    memory="about 12.5 GB of GPU memory at 1080p, 22 GB at 4K; 20 and 33 GB with --offload none",
 )
 
 WAN_14B = BaseModel(
@@ -113,7 +113,7 @@ WAN_14B = BaseModel(
     default_negative_prompt=WAN_NEGATIVE_PROMPT,
     presets=(("1080p", 1920, 1080), ("1440p", 2560, 1440), ("4K", 3840, 2160)),
     needs="cuda",
-    memory="about 45 GB of GPU memory at 1080p, 57 GB with --offload none (estimates)",
+    memory="about 46 GB of GPU memory at 1080p, 57 GB with --offload none (estimates)",
 )
 
 MODELS: Mapping[str, BaseModel] = {model.name: model for model in (EMBEDDED, WAN_1_3B, WAN_14B)}
